@@ -1,0 +1,18 @@
+# Sets GRAMIAN_BUILD_CUDA and enables the language.
+set(GRAMIAN_BUILD_CUDA OFF)
+if(NOT GRAMIAN_CUDA STREQUAL "OFF")
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    if(NOT CMAKE_CUDA_ARCHITECTURES)
+      # Any GPU from Ampere on; Hopper's own instructions need the "a" target.
+      set(CMAKE_CUDA_ARCHITECTURES 80-real 90a-real 100-real 100-virtual)
+    endif()
+    enable_language(CUDA)
+    set(CMAKE_CUDA_STANDARD 20)
+    set(GRAMIAN_BUILD_CUDA ON)
+  elseif(GRAMIAN_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "GRAMIAN_CUDA=ON, but no CUDA compiler was found")
+  endif()
+endif()
+message(STATUS "gramian: CUDA ${GRAMIAN_BUILD_CUDA}")

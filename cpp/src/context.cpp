@@ -1,0 +1,206 @@
+#include "gramian/context.hpp"
+
+#include <pthread.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <cstdlib>
+#include <mutex>
+#include <thread>
+
+#include "gramian/threads.hpp"
+
+namespace gramian {
+namespace detail {
+
+namespace {
+
+struct Job {
+  void (*fn)(void*, index_t, int);
+  void* closure;
+  index_t tasks;
+  std::atomic<index_t> next{0};
+
+  void work(int slot) {
+    for (index_t t; (t = next.fetch_add(1, std::memory_order_relaxed)) < tasks;)
+      fn(closure, t, slot);
+  }
+};
+
+inline void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// Regions of one call follow each other within microseconds, and a futex wake costs more than
+// that: spin for about 50 us, then sleep.
+template <class Done>
+bool spin(Done done) {
+  for (int i = 0; i < 2000; ++i) {
+    if (done()) return true;
+    relax();
+  }
+  return done();
+}
+
+}  // namespace
+
+struct Worker {
+  std::atomic<std::uint32_t> busy{0};  // 1 from the posting of a job until it is finished
+  Job* job = nullptr;
+  int slot = 0;
+
+  void loop() {
+    for (;;) {
+      if (!spin([&] { return busy.load(std::memory_order_acquire) == 1; })) {
+        busy.wait(0, std::memory_order_acquire);
+        continue;
+      }
+      job->work(slot);
+      busy.store(0, std::memory_order_release);
+      busy.notify_one();  // of the worker, which lives on: the job's owner may be gone by now
+    }
+  }
+
+  void post(Job* j, int s) {
+    job = j;
+    slot = s;
+    busy.store(1, std::memory_order_release);
+    busy.notify_one();
+  }
+
+  void join() {
+    if (!spin([&] { return busy.load(std::memory_order_acquire) == 0; }))
+      while (busy.load(std::memory_order_acquire) != 0) busy.wait(1, std::memory_order_acquire);
+  }
+};
+
+namespace {
+
+int cpus_allowed() {
+#if defined(__linux__)
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+#endif
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+int initial_limit() {
+  for (const char* name : {"GRAMIAN_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"}) {
+    if (const char* text = std::getenv(name)) {
+      char* end = nullptr;
+      const long n = std::strtol(text, &end, 10);  // "4,2" (OpenMP's nested form) reads as 4
+      if (end != text && n > 0 && n < 4096) return static_cast<int>(n);
+    }
+  }
+  return cpus_allowed();
+}
+
+// Never destroyed: at exit workers may still be asleep on its members.
+struct Pool {
+  std::mutex mutex;
+  std::condition_variable turn;
+  std::vector<Worker*> idle;
+  int workers = 0;
+  int active = 0;
+  std::atomic<int> limit{initial_limit()};
+};
+
+Pool* new_pool();
+
+Pool*& pool_pointer() {
+  static Pool* pool = new_pool();
+  return pool;
+}
+
+Pool& pool() { return *pool_pointer(); }
+
+// After fork() only the forking thread exists in the child: the workers, and any lock another
+// thread held, are gone. The child starts over with a pool of its own.
+Pool* new_pool() {
+  [[maybe_unused]] static const int registered = pthread_atfork(nullptr, nullptr, [] {
+    const int limit = pool().limit.load();
+    auto* fresh = new Pool;
+    fresh->limit = limit;
+    pool_pointer() = fresh;
+  });
+  return new Pool;
+}
+
+Worker* start_worker() {
+  auto* worker = new Worker;
+  try {
+    std::thread([worker] { worker->loop(); }).detach();
+  } catch (...) {  // no more threads to be had: the call goes on with fewer
+    delete worker;
+    return nullptr;
+  }
+  return worker;
+}
+
+}  // namespace
+
+}  // namespace detail
+
+Context::Context(int want, bool gated) : gated_(gated) {
+  if (!gated_) return;
+  detail::Pool& p = detail::pool();
+  std::unique_lock lock(p.mutex);
+  p.turn.wait(lock, [&] { return p.active < p.limit.load(); });
+  ++p.active;
+  const int extra = std::min(want - 1, p.limit.load() - p.active);
+  workers_.reserve(static_cast<std::size_t>(std::max(extra, 0)));
+  for (int i = 0; i < extra; ++i) {
+    detail::Worker* worker = nullptr;
+    if (!p.idle.empty()) {
+      worker = p.idle.back();
+      p.idle.pop_back();
+    } else {
+      worker = detail::start_worker();
+    }
+    if (!worker) break;
+    workers_.push_back(worker);
+    ++p.active;
+  }
+}
+
+Context::~Context() {
+  if (!gated_) return;
+  detail::Pool& p = detail::pool();
+  {
+    std::lock_guard lock(p.mutex);
+    p.active -= size();
+    p.idle.insert(p.idle.end(), workers_.begin(), workers_.end());
+  }
+  p.turn.notify_all();
+}
+
+void Context::run_erased(index_t tasks, Fn fn, void* closure) {
+  detail::Job job{fn, closure, tasks};
+  const auto helpers = static_cast<std::size_t>(
+      std::clamp<index_t>(tasks - 1, 0, static_cast<index_t>(workers_.size())));
+  for (std::size_t i = 0; i < helpers; ++i) workers_[i]->post(&job, static_cast<int>(i) + 1);
+  job.work(0);
+  for (std::size_t i = 0; i < helpers; ++i) workers_[i]->join();
+}
+
+int num_threads() { return detail::pool().limit.load(); }
+
+bool set_num_threads(int n) {
+  if (n < 1) return false;
+  detail::Pool& p = detail::pool();
+  {
+    std::lock_guard lock(p.mutex);
+    p.limit = n;
+  }
+  p.turn.notify_all();
+  return true;
+}
+
+}  // namespace gramian

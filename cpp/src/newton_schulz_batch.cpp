@@ -1,0 +1,278 @@
+// newton_schulz over a batch: element types, layouts, overlap, and how threads share the work.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <new>
+
+#include "elementwise.hpp"
+#include "gramian/threads.hpp"
+#include "newton_schulz_matrix.hpp"
+
+namespace gramian {
+
+namespace {
+
+using detail::PowerOfTwo;
+
+// Up to this short side a matrix stays on one core and a batch is dealt out to the cores: there is
+// too little in one product to share (at 256 x 256 a third of the time went into waiting).
+constexpr index_t shared_side = 256;
+
+// Multiply-adds below which a call takes no turn among the threads: it is over before it matters.
+constexpr double ungated_work = 5e6;
+
+void put(const ArrayRef& figures, index_t b, double value) {
+  if (!figures.data) return;
+  if (figures.dtype == DType::float64)
+    figures.vector<double>()[b] = value;
+  else
+    figures.vector<float>()[b] = static_cast<float>(value);
+}
+
+template <class S>
+S quiet_nan() {
+  using R = real_t<S>;
+  if constexpr (std::is_same_v<S, Half>)
+    return Half{0x7e00};
+  else if constexpr (std::is_same_v<S, BFloat16>)
+    return BFloat16{0x7fc0};
+  else if constexpr (is_complex_v<S>)
+    return S(std::numeric_limits<R>::quiet_NaN(), std::numeric_limits<R>::quiet_NaN());
+  else
+    return std::numeric_limits<R>::quiet_NaN();
+}
+
+/// S: stored in, T: computed in.
+template <class S, class T>
+class Batch {
+ public:
+  Batch(const ArrayRef& x, const ArrayRef& out, const NewtonSchulzOptions& options,
+        const NewtonSchulzInfo& info)
+      : x_(x.matrices<const S>()), out_(out.matrices<S>()), options_(options), info_(info) {
+    // polar(X^T) = polar(X)^T: a column-major result is computed as the row-major one of X^T.
+    if (out_.first.col_stride != 1 && out_.first.row_stride == 1) {
+      x_.first = x_.first.transposed();
+      out_.first = out_.first.transposed();
+    }
+    in_place_ = std::is_same_v<S, T> && out_.first.col_stride == 1;
+  }
+
+  Status run() {
+    const index_t rows = x_.first.rows;
+    const index_t cols = x_.first.cols;
+    const index_t count = x_.size();
+    const index_t m = std::min(rows, cols);
+    const double work = static_cast<double>(count) * static_cast<double>(options_.table.size()) *
+                        static_cast<double>(m) * static_cast<double>(rows) *
+                        static_cast<double>(cols);
+    const bool shared = m > shared_side;
+    const int want =
+        work < ungated_work ? 1
+        : shared            ? num_threads()
+                            : static_cast<int>(std::min<index_t>(num_threads(), count));
+    Context ctx(want, work >= ungated_work);
+
+    const int threads_per_matrix = shared ? ctx.size() : 1;
+    const std::size_t converted =
+        in_place_ ? 0 : Workspace::bytes_for<T>(rows * cols);
+    const std::size_t per_matrix =
+        converted + detail::matrix_workspace<T>(rows, cols, options_, threads_per_matrix);
+    const int slots = shared ? 1 : ctx.size();
+    const WorkspaceMemory memory(per_matrix * static_cast<std::size_t>(slots));
+    if (!memory.ok()) return Status::out_of_memory;
+
+    std::vector<double> largest;
+    try {
+      largest.resize(static_cast<std::size_t>(count));
+    } catch (const std::bad_alloc&) {
+      return Status::out_of_memory;
+    }
+    measure(ctx, shared, largest);
+    if (options_.check_finite)
+      for (double v : largest)
+        if (!std::isfinite(v)) return Status::not_finite;
+
+    if (shared) {
+      for (index_t b = 0; b < count; ++b)
+        one(ctx, b, largest[static_cast<std::size_t>(b)], memory.view());
+    } else {
+      ctx.run(count, [&](index_t b, int slot) {
+        Workspace mine = memory.view();
+        mine.take<std::byte>(static_cast<index_t>(per_matrix) * slot);
+        Context serial(1, false);
+        one(serial, b, largest[static_cast<std::size_t>(b)], mine);
+      });
+    }
+    return Status::ok;
+  }
+
+ private:
+  void measure(Context& ctx, bool shared, std::vector<double>& largest) {
+    if (!shared) {
+      ctx.run(x_.size(), [&](index_t b, int) {
+        largest[static_cast<std::size_t>(b)] = detail::largest_entry<S>(x_[b]);
+      });
+      return;
+    }
+    constexpr index_t bands = 64;
+    for (index_t b = 0; b < x_.size(); ++b) {
+      MatrixView<const S> x = x_[b];
+      if (std::abs(x.row_stride) < std::abs(x.col_stride)) x = x.transposed();
+      double top[bands] = {};
+      ctx.run(bands, [&](index_t band, int) {
+        MatrixView<const S> part = x;
+        const index_t first = x.rows * band / bands;
+        part.data += first * x.row_stride;
+        part.rows = x.rows * (band + 1) / bands - first;
+        top[band] = detail::largest_entry<S>(part);
+      });
+      largest[static_cast<std::size_t>(b)] = *std::max_element(top, top + bands);
+    }
+  }
+
+  void fill(Context& ctx, index_t b, S value, double residual, double bound) {
+    const MatrixView<S> out = out_[b];
+    detail::map_entries<S, S>(ctx, out, out, [&](const S&) { return value; });
+    put(info_.residual, b, residual);
+    put(info_.norm_bound, b, bound);
+  }
+
+  void one(Context& ctx, index_t b, double largest, Workspace workspace) {
+    if (largest == 0.0) return fill(ctx, b, S{}, 1.0, 0.0);
+    if (!std::isfinite(largest)) {
+      const double nan = std::numeric_limits<double>::quiet_NaN();
+      return fill(ctx, b, quiet_nan<S>(), nan, nan);
+    }
+    int exponent = 0;
+    std::frexp(largest, &exponent);
+    const PowerOfTwo scale(-exponent);
+    const MatrixView<S> out = out_[b];
+    MatrixView<T> work{};
+    if constexpr (std::is_same_v<S, T>) work = out;
+    if (!in_place_) work = row_major(workspace.take<T>(out.rows * out.cols), out.rows, out.cols);
+
+    detail::map_entries<S, T>(ctx, x_[b], work,
+                              [&](const S& v) { return detail::convert<T>(v, scale); });
+    const double s = detail::iterate<T>(ctx, work, exponent, options_, workspace);
+    put(info_.norm_bound, b, std::ldexp(s, exponent));
+    if (!in_place_)
+      detail::map_entries<T, S>(ctx, work, out,
+                                [](const T& v) { return detail::round_to<S>(v); });
+    if (!info_.residual.data) return;
+    if constexpr (!std::is_same_v<S, T>)  // of the result as returned, its rounding included
+      detail::map_entries<S, T>(ctx, out, work, [](const S& v) {
+        return detail::convert<T>(v, PowerOfTwo(0));
+      });
+    put(info_.residual, b, detail::orthogonality_residual<T>(ctx, work, workspace));
+  }
+
+  BatchView<const S> x_;
+  BatchView<S> out_;
+  const NewtonSchulzOptions& options_;
+  const NewtonSchulzInfo& info_;
+  bool in_place_ = false;
+};
+
+std::size_t element_size(DType t) {
+  switch (t) {
+    case DType::float16:
+    case DType::bfloat16:
+      return 2;
+    case DType::float32:
+      return 4;
+    case DType::float64:
+    case DType::complex64:
+      return 8;
+    case DType::complex128:
+      return 16;
+  }
+  return 0;
+}
+
+/// First and one past last byte that the array's strides can reach.
+std::pair<std::uintptr_t, std::uintptr_t> extent(const ArrayRef& a) {
+  index_t low = 0;
+  index_t high = 0;
+  for (std::size_t d = 0; d < a.shape.size(); ++d) {
+    const index_t reach = (a.shape[d] - 1) * a.strides[d];
+    (reach < 0 ? low : high) += reach;
+  }
+  const auto base = reinterpret_cast<std::uintptr_t>(a.data);
+  const auto size = static_cast<index_t>(element_size(a.dtype));
+  return {base + static_cast<std::uintptr_t>(low * size),
+          base + static_cast<std::uintptr_t>((high + 1) * size)};
+}
+
+bool same_entries(const ArrayRef& a, const ArrayRef& b) {
+  if (a.data != b.data) return false;
+  for (std::size_t d = 0; d < a.shape.size(); ++d)
+    if (a.shape[d] > 1 && a.strides[d] != b.strides[d]) return false;
+  return true;
+}
+
+/// Entries written before they are read would corrupt the input. The same entries in the same
+/// places are safe: a matrix is read whole before its result is written.
+bool must_copy(const ArrayRef& x, const ArrayRef& out) {
+  const auto [x0, x1] = extent(x);
+  const auto [o0, o1] = extent(out);
+  return x0 < o1 && o0 < x1 && !same_entries(x, out);
+}
+
+template <class S, class T>
+Status run(const ArrayRef& x, const ArrayRef& out, const NewtonSchulzOptions& options,
+           const NewtonSchulzInfo& info) {
+  if (!must_copy(x, out)) return Batch<S, T>(x, out, options, info).run();
+  ArrayRef copy = x;
+  index_t size = 1;
+  for (std::size_t d = x.shape.size(); d-- > 0; size *= x.shape[d]) copy.strides[d] = size;
+  const WorkspaceMemory memory(static_cast<std::size_t>(size) * sizeof(S));
+  if (!memory.ok()) return Status::out_of_memory;
+  copy.data = memory.view().take<S>(size);
+  Context serial(1, false);
+  const auto from = x.matrices<const S>();
+  const auto to = copy.matrices<S>();
+  for (index_t b = 0; b < from.size(); ++b)
+    detail::map_entries<S, S>(serial, from[b], to[b], [](const S& v) { return v; });
+  return Batch<S, T>(copy, out, options, info).run();
+}
+
+}  // namespace
+
+Status newton_schulz(const ArrayRef& x, const ArrayRef& out, const NewtonSchulzOptions& options,
+                     const NewtonSchulzInfo& info) {
+  index_t batch = 1;
+  for (std::size_t d = 0; d + 2 < x.shape.size(); ++d) batch *= x.shape[d];
+  if (batch == 0) return Status::ok;
+  if (x.shape.back() == 0 || x.shape[x.shape.size() - 2] == 0) {
+    for (index_t b = 0; b < batch; ++b) {
+      put(info.residual, b, 0.0);
+      put(info.norm_bound, b, 0.0);
+    }
+    return Status::ok;
+  }
+  const bool wide = options.double_precision;
+  switch (x.dtype) {
+    case DType::float16:
+      return wide ? run<Half, double>(x, out, options, info)
+                  : run<Half, float>(x, out, options, info);
+    case DType::bfloat16:
+      return wide ? run<BFloat16, double>(x, out, options, info)
+                  : run<BFloat16, float>(x, out, options, info);
+    case DType::float32:
+      return wide ? run<float, double>(x, out, options, info)
+                  : run<float, float>(x, out, options, info);
+    case DType::float64:
+      return wide ? run<double, double>(x, out, options, info)
+                  : run<double, float>(x, out, options, info);
+    case DType::complex64:
+      return wide ? run<std::complex<float>, std::complex<double>>(x, out, options, info)
+                  : run<std::complex<float>, std::complex<float>>(x, out, options, info);
+    case DType::complex128:
+      return wide ? run<std::complex<double>, std::complex<double>>(x, out, options, info)
+                  : run<std::complex<double>, std::complex<float>>(x, out, options, info);
+  }
+  return Status::ok;
+}
+
+}  // namespace gramian

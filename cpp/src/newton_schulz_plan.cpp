@@ -1,0 +1,53 @@
+// Which form of the iteration, decided from shape, table and precision.
+#include <algorithm>
+
+#include "gramian/newton_schulz.hpp"
+
+namespace gramian {
+
+namespace {
+
+// A fresh Gram matrix carries eigenvalue errors of a few u times its norm (the worst case grows
+// with the sum's length, but blocked summation of signed terms stays far below it: 1 to 6 u was
+// measured from 64 to 4096).
+constexpr double gram_rounding = 8.0;
+
+// The Gram form is taken while its modelled error stays under this many u. The standard form
+// itself amplifies u by the slope of the composed map, some hundreds for the usual tables.
+constexpr double accepted_error = 4096.0;
+
+/// Cost in units of m^2 x m multiply-adds; products on the symmetric core count half.
+double standard_cost(double aspect, double steps) { return steps * (1.5 * aspect + 0.5); }
+
+double gram_cost(double aspect, double steps, double restarts) {
+  const double segments = restarts + 1;
+  // Per segment one Gram product and one application; per step R^2, Q M, R M and (R M) M, less the
+  // first step of a segment (no Q M) and the last (no new R).
+  return segments * 1.5 * aspect + 0.5 * (4 * steps - 3 * segments);
+}
+
+}  // namespace
+
+NewtonSchulzPlan plan_newton_schulz(index_t rows, index_t cols, std::span<const Row> table,
+                                    double unit_roundoff,
+                                    std::optional<NewtonSchulzMethod> wanted) {
+  const auto steps = static_cast<int>(table.size());
+  const double m = static_cast<double>(std::max<index_t>(1, std::min(rows, cols)));
+  const double aspect = static_cast<double>(std::max(rows, cols)) / m;
+  NewtonSchulzPlan standard{};
+  if (wanted == NewtonSchulzMethod::standard) return standard;
+
+  // Both cost the same where the matrix is square, and the standard form is the more accurate.
+  const double budget = 0.95 * standard_cost(aspect, steps);
+  for (int count = 0; count < std::max(steps, 1); ++count) {
+    if (!wanted && gram_cost(aspect, steps, count) > budget) return standard;
+    NewtonSchulzPlan plan{NewtonSchulzMethod::gram,
+                          best_restarts(table, -gram_rounding * unit_roundoff, count)};
+    const bool last = count + 1 >= steps;
+    const double error = gram_error(table, plan.restarts, gram_rounding * unit_roundoff);
+    if (error <= accepted_error * unit_roundoff || (wanted && last)) return plan;
+  }
+  return standard;
+}
+
+}  // namespace gramian

@@ -1,0 +1,96 @@
+#include "dlpack.hpp"
+
+#include <algorithm>
+
+namespace gramian::python {
+
+namespace {
+
+unsigned bits_of(DType dtype) {
+  switch (dtype) {
+    case DType::float16:
+    case DType::bfloat16:
+      return 16;
+    case DType::float32:
+      return 32;
+    case DType::float64:
+    case DType::complex64:
+      return 64;
+    case DType::complex128:
+      return 128;
+  }
+  return 0;
+}
+
+bool same_type(dlpack::DataType t, DType dtype) {
+  if (t.lanes != 1 || t.bits != bits_of(dtype)) return false;
+  switch (t.code) {
+    case dlpack::floating:
+      return dtype == DType::float16 || dtype == DType::float32 || dtype == DType::float64;
+    case dlpack::complex:
+      return dtype == DType::complex64 || dtype == DType::complex128;
+    case dlpack::bfloat:
+    case dlpack::unsigned_int:
+      return dtype == DType::bfloat16;
+    default:
+      return false;
+  }
+}
+
+[[noreturn]] void refuse(const char* name, const std::string& why) {
+  throw py::buffer_error(std::string(name) + ": " + why);
+}
+
+}  // namespace
+
+DType dtype_from_name(const std::string& name) {
+  if (name == "float16") return DType::float16;
+  if (name == "bfloat16") return DType::bfloat16;
+  if (name == "float32") return DType::float32;
+  if (name == "float64") return DType::float64;
+  if (name == "complex64") return DType::complex64;
+  if (name == "complex128") return DType::complex128;
+  throw py::value_error("unknown dtype " + name);
+}
+
+ArrayRef Array::ref(const char* name, DType dtype, bool writable) const {
+  const dlpack::Tensor& t = tensor();
+  if (t.device.type != dlpack::cpu && t.device.type != dlpack::cuda_host)
+    refuse(name, "lies on DLPack device type " + std::to_string(t.device.type) +
+                     "; this module computes on the CPU (1)");
+  if (!same_type(t.dtype, dtype)) refuse(name, "its capsule has another element type");
+  if (writable && read_only()) refuse(name, "is read-only");
+  if (t.ndim < 0 || (t.ndim > 0 && !t.shape)) refuse(name, "its capsule has no shape");
+
+  // All byte offsets must fit: a malformed capsule ends here, not in a wild read.
+  ArrayRef out;
+  out.dtype = dtype;
+  const auto item = static_cast<std::int64_t>(bits_of(dtype) / 8);
+  const auto ndim = static_cast<std::size_t>(t.ndim);
+  out.shape.assign(t.shape, t.shape + t.ndim);
+  out.strides.resize(ndim);
+  std::int64_t count = 1;
+  bool empty = false;
+  for (std::size_t d = ndim; d-- > 0;) {
+    if (out.shape[d] < 0) refuse(name, "its capsule has a negative dimension");
+    out.strides[d] = t.strides ? t.strides[d] : count;
+    if (out.shape[d] == 0) empty = true;
+    if (__builtin_mul_overflow(count, std::max<std::int64_t>(1, out.shape[d]), &count))
+      refuse(name, "its capsule's size overflows");
+  }
+  std::int64_t reach = 0;
+  for (std::size_t d = 0; d < ndim && !empty; ++d) {
+    std::int64_t span = 0;
+    if (__builtin_mul_overflow(out.shape[d] - 1, out.strides[d], &span) ||
+        span == std::numeric_limits<std::int64_t>::min() ||
+        __builtin_add_overflow(reach, span < 0 ? -span : span, &reach))
+      refuse(name, "its capsule's strides overflow");
+  }
+  std::int64_t bytes = 0;
+  if (__builtin_mul_overflow(reach, item, &bytes)) refuse(name, "its capsule's strides overflow");
+  if (!empty && !t.data) refuse(name, "its capsule has no data");
+  out.data = static_cast<char*>(t.data) + t.byte_offset;
+  return out;
+}
+
+}  // namespace gramian::python

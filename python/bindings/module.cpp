@@ -1,0 +1,19 @@
+// Registers what the bind_*.cpp files define; nothing else lives here.
+#include <pybind11/pybind11.h>
+
+namespace gramian::python {
+
+void bind_coefficients(pybind11::module_& m);
+void bind_newton_schulz(pybind11::module_& m);
+void bind_system_info(pybind11::module_& m);
+void bind_threads(pybind11::module_& m);
+
+}  // namespace gramian::python
+
+PYBIND11_MODULE(_cpu, m, pybind11::mod_gil_not_used()) {
+  m.doc() = "The CPU kernels of gramian; private.";
+  gramian::python::bind_coefficients(m);
+  gramian::python::bind_newton_schulz(m);
+  gramian::python::bind_system_info(m);
+  gramian::python::bind_threads(m);
+}

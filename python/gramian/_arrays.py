@@ -1,0 +1,273 @@
+"""The one place that knows array libraries: what an argument is, where it lies, how it travels.
+
+Every array goes to the compiled code as a DLPack capsule and every result is allocated by the
+library the input came from. Neither torch nor CuPy is imported here: an array of theirs can only
+exist once its library is loaded.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+DTYPES = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
+ACCEPTED = (
+    "a NumPy array, CuPy array, torch tensor or an object with __dlpack__, of dtype "
+    + ", ".join(DTYPES)
+)
+
+Device = tuple[str, int]
+CPU: Device = ("cpu", 0)
+
+
+def real_dtype(dtype: str) -> str:
+    """The dtype of real figures about an array: norms, bounds, residuals."""
+    return "float64" if dtype in ("float64", "complex128") else "float32"
+
+
+class Library(Protocol):
+    """What gramian asks of an array library."""
+
+    name: str
+
+    def owns(self, value: Any) -> bool: ...
+
+    def describe(self, value: Any, name: str) -> tuple[str, Device]:
+        """dtype and device; raises TypeError for arrays that cannot be computed with."""
+
+    def strides(self, value: Any) -> Sequence[int]: ...
+
+    def writable(self, value: Any) -> bool: ...
+
+    def empty(self, shape: tuple[int, ...], dtype: str, device: Device) -> Any: ...
+
+    def capsule(self, value: Any, dtype: str) -> object: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """A checked argument."""
+
+    value: Any
+    library: Library
+    shape: tuple[int, ...]
+    dtype: str
+    device: Device
+
+    def capsule(self) -> object:
+        """A DLPack capsule; good for one call."""
+        return self.library.capsule(self.value, self.dtype)
+
+    def empty_like(self, shape: tuple[int, ...], dtype: str) -> Array:
+        """An array without values, of the same library and device, row-major."""
+        value = self.library.empty(shape, dtype, self.device)
+        return Array(value, self.library, shape, dtype, self.device)
+
+
+class _NumPy:
+    name = "numpy"
+
+    def owns(self, value: Any) -> bool:
+        return isinstance(value, np.ndarray)
+
+    def describe(self, value: Any, name: str) -> tuple[str, Device]:
+        if isinstance(value, np.ma.MaskedArray):
+            raise TypeError(
+                f"{name} is a masked array; its mask would be ignored. Fill it first: "
+                f"{name}.filled(...)"
+            )
+        if not value.dtype.isnative:
+            raise TypeError(
+                f"{name} has the byte order of another machine ({value.dtype.str}); convert it "
+                f"with {name}.astype({name}.dtype.newbyteorder('='))"
+            )
+        return value.dtype.name, CPU
+
+    def strides(self, value: Any) -> Sequence[int]:
+        strides: Sequence[int] = value.strides
+        return strides
+
+    def writable(self, value: Any) -> bool:
+        return bool(value.flags.writeable)
+
+    def empty(self, shape: tuple[int, ...], dtype: str, device: Device) -> Any:
+        return np.empty(shape, _numpy_dtype(dtype))
+
+    def capsule(self, value: Any, dtype: str) -> object:
+        if dtype == "bfloat16":
+            value = value.view(np.uint16)
+        if not value.flags.aligned or any(s % value.itemsize for s in value.strides):
+            value = value.copy()  # strides that count no whole elements, as in a packed record
+        return value.__dlpack__(max_version=(1, 1))
+
+
+def _numpy_dtype(dtype: str) -> np.dtype[Any]:
+    if dtype == "bfloat16":
+        # Only ever asked for when the input was such an array, so its package is loaded.
+        return np.dtype(sys.modules["ml_dtypes"].bfloat16)
+    return np.dtype(dtype)
+
+
+class _Torch:
+    name = "torch"
+
+    def owns(self, value: Any) -> bool:
+        torch = sys.modules.get("torch")
+        return torch is not None and isinstance(value, getattr(torch, "Tensor", ()))
+
+    def describe(self, value: Any, name: str) -> tuple[str, Device]:
+        torch = sys.modules["torch"]
+        if value.layout != torch.strided:
+            raise TypeError(f"{name} is a torch tensor of layout {value.layout}; it must be dense")
+        if value.device.type not in ("cpu", "cuda"):
+            raise TypeError(f"{name} lies on torch device {value.device}; it must be cpu or cuda")
+        if value.requires_grad and torch.is_grad_enabled():
+            raise TypeError(
+                f"{name} requires grad, and this function defines no gradient for it; pass "
+                f"{name}.detach(), or call it under torch.no_grad()"
+            )
+        return str(value.dtype).removeprefix("torch."), (value.device.type, value.device.index or 0)
+
+    def strides(self, value: Any) -> Sequence[int]:
+        strides: Sequence[int] = value.stride()
+        return strides
+
+    def writable(self, value: Any) -> bool:
+        return True
+
+    def empty(self, shape: tuple[int, ...], dtype: str, device: Device) -> Any:
+        torch = sys.modules["torch"]
+        where = device[0] if device[0] == "cpu" else f"{device[0]}:{device[1]}"
+        return torch.empty(shape, dtype=getattr(torch, dtype), device=where)
+
+    def capsule(self, value: Any, dtype: str) -> object:
+        # Conjugate and negative views are bits on the tensor that DLPack cannot carry.
+        return value.detach().resolve_conj().resolve_neg().__dlpack__()
+
+
+class _CuPy:
+    name = "cupy"
+
+    def owns(self, value: Any) -> bool:
+        cupy = sys.modules.get("cupy")
+        return cupy is not None and isinstance(value, getattr(cupy, "ndarray", ()))
+
+    def describe(self, value: Any, name: str) -> tuple[str, Device]:
+        return value.dtype.name, ("cuda", int(value.device.id))
+
+    def strides(self, value: Any) -> Sequence[int]:
+        strides: Sequence[int] = value.strides
+        return strides
+
+    def writable(self, value: Any) -> bool:
+        return True
+
+    def empty(self, shape: tuple[int, ...], dtype: str, device: Device) -> Any:
+        cupy = sys.modules["cupy"]
+        with cupy.cuda.Device(device[1]):
+            return cupy.empty(shape, dtype)
+
+    def capsule(self, value: Any, dtype: str) -> object:
+        return value.__dlpack__()
+
+
+LIBRARIES: tuple[Library, ...] = (_NumPy(), _Torch(), _CuPy())
+
+
+def _from_dlpack(value: Any, name: str) -> Any:
+    """An array of a library that only speaks DLPack, as NumPy's (CPU) or CuPy's (CUDA)."""
+    kind = int(value.__dlpack_device__()[0])
+    try:
+        if kind in (1, 3):  # DLPack's CPU and pinned host memory
+            return np.from_dlpack(value)
+        if kind in (2, 13):  # CUDA and CUDA managed memory
+            import cupy  # type: ignore[import-not-found,unused-ignore]
+
+            return cupy.from_dlpack(value)
+    except (BufferError, RuntimeError, ValueError) as error:
+        raise TypeError(
+            f"{name} is a {_type_name(value)} whose __dlpack__ gave no usable array: {error}"
+        ) from error
+    raise TypeError(f"{name} lies on DLPack device type {kind}; it must be a CPU (1) or CUDA (2)")
+
+
+def _type_name(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+
+
+def array(value: Any, name: str) -> Array:
+    """Check an argument.
+
+    Raises
+    ------
+    TypeError
+        Not an array, or not of an accepted dtype.
+    """
+    library = next((lib for lib in LIBRARIES if lib.owns(value)), None)
+    if library is None:
+        if not (hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__")):
+            raise TypeError(f"{name} is a {_type_name(value)}; it must be {ACCEPTED}")
+        value = _from_dlpack(value, name)
+        library = next(lib for lib in LIBRARIES if lib.owns(value))
+    dtype, device = library.describe(value, name)
+    if dtype not in DTYPES:
+        raise TypeError(f"{name} has dtype {dtype}; it must be one of {', '.join(DTYPES)}")
+    return Array(value, library, tuple(value.shape), dtype, device)
+
+
+def matrices(value: Any, name: str) -> Array:
+    """Check an argument of shape (..., m, n)."""
+    checked = array(value, name)
+    if len(checked.shape) < 2:
+        raise ValueError(
+            f"{name} has shape {checked.shape}; it must have at least 2 dimensions (..., m, n)"
+        )
+    return checked
+
+
+def output(out: Any, like: Array, name: str = "out") -> Array:
+    """``out`` checked against the array it must match, or a new array where it is None."""
+    if out is None:
+        return like.empty_like(like.shape, like.dtype)
+    library = next((lib for lib in LIBRARIES if lib.owns(out)), None)
+    if library is None or library is not like.library:
+        raise TypeError(
+            f"{name} is a {_type_name(out)}; it must be an array of the input's library, "
+            f"{like.library.name}"
+        )
+    dtype, device = library.describe(out, name)
+    shape = tuple(out.shape)
+    for what, given, wanted in (
+        ("dtype", dtype, like.dtype),
+        ("shape", shape, like.shape),
+        ("device", device, like.device),
+    ):
+        if given != wanted:
+            raise ValueError(f"{name} has {what} {given}; it must be {wanted}, as the input's")
+    if not library.writable(out):
+        raise ValueError(f"{name} is read-only; it must be writable")
+    if _overlaps_itself(shape, library.strides(out)):
+        raise ValueError(
+            f"{name} has strides {tuple(library.strides(out))} for shape {shape}, so that several "
+            "entries may share memory; it must hold each entry on its own"
+        )
+    return Array(out, library, shape, dtype, device)
+
+
+def _overlaps_itself(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """Whether entries may share memory: no dimension may step within the reach of the smaller ones.
+
+    Sufficient for every layout made by slicing, transposing and broadcasting.
+    """
+    if 0 in shape:
+        return False
+    reach = 0
+    for stride, size in sorted((abs(s), n) for s, n in zip(strides, shape, strict=True) if n > 1):
+        if stride <= reach:
+            return True
+        reach += stride * (size - 1)
+    return False

@@ -1,0 +1,240 @@
+"""Newton-Schulz orthogonalization."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from . import _arrays, _backend, coefficients
+from .coefficients import Row
+
+_METHODS = ("auto", "standard", "gram")
+
+
+@dataclass(frozen=True)
+class NewtonSchulzInfo:
+    """What :func:`newton_schulz` did and how far its result is from orthogonal.
+
+    Attributes
+    ----------
+    residual : array of shape (...)
+        ``||I - G||_F / sqrt(r)`` for each matrix, ``G`` the Gram matrix of the result on its
+        shorter side ``r``: the root mean square of ``1 - sigma**2`` over the result's singular
+        values. 1 for a zero matrix, 0 for one without entries.
+    steps : int
+        Polynomial steps taken.
+    method : {"standard", "gram"}
+        The form of the iteration that ran.
+    restarts : tuple of int
+        Step indices before which the Gram form touched the matrix again; empty for ``"standard"``.
+    norm_bound : array of shape (...)
+        What each matrix was divided by, on the scale of the input. With the Schatten and Frobenius
+        normalizations an upper bound on its largest singular value, up to a few units of rounding.
+    """
+
+    residual: Any
+    steps: int
+    method: str
+    restarts: tuple[int, ...]
+    norm_bound: Any
+
+
+def newton_schulz(
+    x: Any,
+    steps: int = 5,
+    *,
+    coefficients: str | Iterable[Sequence[float]] = "polar_express",
+    normalization: str | float = "schatten",
+    method: str = "auto",
+    compute_dtype: Any = None,
+    check_finite: bool | None = None,
+    out: Any = None,
+    return_info: bool = False,
+) -> Any:
+    r"""Approximate polar factor :math:`U V^H` of :math:`x = U \Sigma V^H` in a few products.
+
+    Each step maps every singular value :math:`\sigma` to
+    :math:`a\sigma + b\sigma^3 + c\sigma^5` and leaves the singular vectors alone; the rows
+    ``(a, b, c)`` are chosen so that a handful of steps takes all of them close to 1. This is the
+    orthogonalization at the heart of the Muon optimizer [1]_.
+
+    Parameters
+    ----------
+    x : array of shape (..., m, n)
+        NumPy array, CuPy array, torch tensor or any object with ``__dlpack__``; float16, bfloat16,
+        float32, float64, complex64 or complex128; any strides. Leading dimensions are a batch in
+        which each matrix has its own scale. Never written to, unless it is also `out`.
+    steps : int, default 5
+        Number of steps, at least 1.
+    coefficients : str or sequence of (a, b, c), default "polar_express"
+        A preset of :func:`gramian.coefficients.table`, or the rows themselves: more than `steps`
+        are cut, with fewer the last is repeated. Rows are used as they stand; a safety factor, if
+        wanted, lives in the rows.
+    normalization : {"schatten", "frobenius"} or positive number, default "schatten"
+        What `x` is divided by first. ``"frobenius"``: its Frobenius norm. ``"schatten"``: the bound
+        :math:`\|(xx^H)^2\|_F^{1/4}`, at most :math:`r^{1/8}\sigma_1` for rank :math:`r` where the
+        Frobenius norm may be :math:`r^{1/2}\sigma_1`; the first step forms it anyway. A number: a
+        known upper bound on the largest singular value.
+    method : {"auto", "standard", "gram"}, default "auto"
+        ``"standard"`` iterates on `x`, ``"gram"`` on its Gram matrix [2]_, with as many restarts as
+        the precision asks for; ``"auto"`` takes the cheaper one that is accurate.
+    compute_dtype : {None, "float32", "float64"}, default None
+        Precision of the arithmetic on the CPU (a dtype object or the complex dtype of that
+        precision will do). None: float32 for half-precision input, else the input's own.
+    check_finite : bool or None, default None
+        Whether to look for NaN and infinity in `x`. None: on the CPU yes. False: a matrix that
+        holds any becomes NaN throughout, and the rest of the batch is not affected.
+    out : array, optional
+        Where to put the result: `x`'s library, shape, dtype and device. It may overlap `x`.
+    return_info : bool, default False
+        Also return a :class:`NewtonSchulzInfo`.
+
+    Returns
+    -------
+    q : array of shape (..., m, n)
+        Of `x`'s library, dtype and device; `out` if that was given. Zero for a zero matrix.
+    info : NewtonSchulzInfo
+        Only with `return_info`.
+
+    Raises
+    ------
+    TypeError
+        `x` or `out` is no accepted array, or requires grad while gradients are recorded; an option
+        has the wrong type.
+    ValueError
+        `x` has under 2 dimensions or holds NaN or infinity; `out` does not match `x` or cannot be
+        written; an option has a value that is not allowed. Nothing is written in these cases.
+    ImportError
+        `x` lies on a GPU and the CUDA module is not installed.
+
+    Notes
+    -----
+    Cost, with :math:`m \le n` the sides and :math:`T` steps: :math:`T(3n/m + 1)m^3` floating-point
+    operations in the standard form. The Gram form with :math:`K` restarts takes
+    :math:`(3(K+1)n/m + 4T - 3(K+1))m^3`. Memory besides `x` and the result: at most
+    :math:`3m^2 + mn` elements.
+
+    Scaling `x` by a power of two leaves the result the same bit for bit, and so does the number of
+    threads.
+
+    References
+    ----------
+    .. [1] Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024.
+    .. [2] Zhang, Amsel, Chen, Dao, "Gram Newton-Schulz", 2026.
+    .. [3] Amsel, Persson, Musco, Gower, "The Polar Express", 2025, arXiv 2505.16932.
+    .. [4] Delattre, Barthelemy, Araujo, Allauzen, "Efficient Bound of Lipschitz Constant for
+       Convolutional Layers by Gram Iteration", ICML 2023.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import gramian as gm
+    >>> x = np.random.default_rng(0).standard_normal((64, 256))
+    >>> q, info = gm.newton_schulz(x, return_info=True)
+    >>> bool(np.linalg.norm(q @ q.T - np.eye(64), 2) < 0.05)
+    True
+    >>> bool(info.norm_bound >= np.linalg.norm(x, 2))
+    True
+    """
+    checked = _arrays.matrices(x, "x")
+    count = _checked_steps(steps)
+    rule, bound = _normalization(normalization)
+    if not isinstance(method, str):
+        raise TypeError(f"method is {method!r}; it must be one of {_METHODS}")
+    if method not in _METHODS:
+        raise ValueError(f"method is {method!r}; it must be one of {_METHODS}")
+    if check_finite is not None and not isinstance(check_finite, bool):
+        raise TypeError(f"check_finite is {check_finite!r}; it must be None, True or False")
+    double_precision = _double_precision(compute_dtype, checked.dtype)
+    table = _table(coefficients, count, rule)
+    result = _arrays.output(out, checked)
+    backend = _backend.for_device(checked.device)
+
+    rows, cols = checked.shape[-2:]
+    used, restarts = _plan(rows, cols, table, double_precision, method)
+    residual = norm_bound = None
+    if return_info:
+        figures = _arrays.real_dtype(checked.dtype)
+        residual = checked.empty_like(checked.shape[:-2], figures)
+        norm_bound = checked.empty_like(checked.shape[:-2], figures)
+    backend.newton_schulz(
+        checked.capsule(),
+        result.capsule(),
+        checked.dtype,
+        table,
+        rule,
+        bound,
+        used,
+        restarts,
+        double_precision,
+        check_finite is not False,
+        residual and residual.capsule(),
+        norm_bound and norm_bound.capsule(),
+    )
+    if residual is None or norm_bound is None:
+        return result.value
+    return result.value, NewtonSchulzInfo(residual.value, count, used, restarts, norm_bound.value)
+
+
+def _checked_steps(steps: Any) -> int:
+    return coefficients._steps(steps)
+
+
+def _normalization(normalization: Any) -> tuple[str, float]:
+    """Name of the rule ("bound" for a number) and the bound."""
+    rule = coefficients._scale(normalization)
+    if isinstance(normalization, str):
+        return rule, 1.0
+    return "bound", float(normalization)
+
+
+def _table(rows: Any, steps: int, rule: str) -> tuple[Row, ...]:
+    if isinstance(rows, str):
+        return _preset(rows, steps, rule)
+    given = coefficients._rows("coefficients", rows)
+    return tuple(given[min(t, len(given) - 1)] for t in range(steps))
+
+
+@lru_cache(maxsize=256)
+def _preset(name: str, steps: int, rule: str) -> tuple[Row, ...]:
+    known = coefficients._cpu.coefficients_names()
+    if name not in known:
+        raise ValueError(
+            f"coefficients is {name!r}; it must be one of {', '.join(map(repr, known))} or a "
+            "sequence of rows (a, b, c)"
+        )
+    return tuple(
+        coefficients.table(
+            name, steps, normalization="frobenius" if rule == "frobenius" else "schatten"
+        )
+    )
+
+
+@lru_cache(maxsize=1024)
+def _plan(
+    rows: int, cols: int, table: tuple[Row, ...], double_precision: bool, method: str
+) -> tuple[str, tuple[int, ...]]:
+    return coefficients._cpu.newton_schulz_plan(rows, cols, table, double_precision, method)
+
+
+def _double_precision(compute_dtype: Any, dtype: str) -> bool:
+    if compute_dtype is None:
+        return dtype in ("float64", "complex128")
+    name = compute_dtype if isinstance(compute_dtype, str) else _dtype_name(compute_dtype)
+    allowed = ("float32", "float64")
+    if dtype.startswith("complex"):
+        allowed += ("complex64", "complex128")
+    if name not in allowed:
+        raise ValueError(
+            f"compute_dtype is {compute_dtype!r}; for {dtype} input on the CPU it must be None or "
+            f"one of {', '.join(allowed)}"
+        )
+    return name in ("float64", "complex128")
+
+
+def _dtype_name(dtype: Any) -> str:
+    """Name of a NumPy, CuPy or torch dtype, or of a NumPy scalar type."""
+    name = getattr(dtype, "__name__", None) or getattr(dtype, "name", None) or str(dtype)
+    return str(name).removeprefix("torch.")

