@@ -52,32 +52,41 @@ bool spin(Done done) {
 }  // namespace
 
 struct Worker {
-  std::atomic<std::uint32_t> busy{0};  // 1 from the posting of a job until it is finished
+  enum State : std::uint32_t { idle, posted, running };
+
+  std::atomic<std::uint32_t> state{idle};
   Job* job = nullptr;
   int slot = 0;
 
   void loop() {
     for (;;) {
-      if (!spin([&] { return busy.load(std::memory_order_acquire) == 1; })) {
-        busy.wait(0, std::memory_order_acquire);
+      if (!spin([&] { return state.load(std::memory_order_acquire) == posted; })) {
+        state.wait(idle, std::memory_order_acquire);
         continue;
       }
+      std::uint32_t expected = posted;
+      if (!state.compare_exchange_strong(expected, running, std::memory_order_acq_rel)) continue;
       job->work(slot);
-      busy.store(0, std::memory_order_release);
-      busy.notify_one();  // of the worker, which lives on: the job's owner may be gone by now
+      state.store(idle, std::memory_order_release);
+      state.notify_one();  // of the worker, which lives on: the job's owner may be gone by now
     }
   }
 
   void post(Job* j, int s) {
     job = j;
     slot = s;
-    busy.store(1, std::memory_order_release);
-    busy.notify_one();
+    state.store(posted, std::memory_order_release);
+    state.notify_one();
   }
 
+  /// Returns once the worker no longer knows the job. One that has not started by now would find
+  /// no task left: its job is taken back, rather than wait until a busy machine schedules it.
   void join() {
-    if (!spin([&] { return busy.load(std::memory_order_acquire) == 0; }))
-      while (busy.load(std::memory_order_acquire) != 0) busy.wait(1, std::memory_order_acquire);
+    std::uint32_t now = posted;
+    if (state.compare_exchange_strong(now, idle, std::memory_order_acq_rel)) return;
+    if (!spin([&] { return state.load(std::memory_order_acquire) == idle; }))
+      while ((now = state.load(std::memory_order_acquire)) != idle)
+        state.wait(now, std::memory_order_acquire);
   }
 };
 

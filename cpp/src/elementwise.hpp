@@ -78,25 +78,48 @@ double largest_entry(MatrixView<const S> x) {
   return top >= B::infinity ? std::numeric_limits<double>::infinity() : B::value(top);
 }
 
-/// 2^exponent as two factors, since 2^1074 is no double.
-struct PowerOfTwo {
-  double first;
-  double second;
-  explicit PowerOfTwo(int exponent)
-      : first(std::ldexp(1.0, exponent / 2)), second(std::ldexp(1.0, exponent - exponent / 2)) {}
-};
-
-template <class T, class S>
-inline T convert(S v, PowerOfTwo scale) {
+/// Multiplies by 2^exponent, exactly but for underflow, and converts S to T.
+template <class S, class T>
+class PowerOfTwo {
   using R = real_t<T>;
-  if constexpr (is_complex_v<S>)
-    return T(static_cast<R>(static_cast<double>(v.real()) * scale.first * scale.second),
-             static_cast<R>(static_cast<double>(v.imag()) * scale.first * scale.second));
-  else if constexpr (std::is_same_v<S, Half> || std::is_same_v<S, BFloat16>)
-    return static_cast<R>(static_cast<double>(to_float(v)) * scale.first * scale.second);
-  else
-    return static_cast<R>(static_cast<double>(v) * scale.first * scale.second);
-}
+
+ public:
+  explicit PowerOfTwo(int exponent)
+      : direct_(std::is_same_v<S, T> && std::abs(exponent) < std::numeric_limits<R>::max_exponent - 1),
+        once_(direct_ ? static_cast<R>(std::ldexp(1.0, exponent)) : R(1)),
+        first_(std::ldexp(1.0, exponent / 2)),
+        second_(std::ldexp(1.0, exponent - exponent / 2)) {}
+
+  /// Whether one factor of the type itself will do: then use times(), which vectorizes.
+  bool direct() const { return direct_; }
+  T times(const S& v) const {
+    if constexpr (std::is_same_v<S, T>)
+      return v * once_;
+    else
+      return (*this)(v);
+  }
+
+  /// Any exponent that a double can have: 2^1074 is no double, so in two factors.
+  T operator()(const S& v) const {
+    if constexpr (is_complex_v<S>)
+      return T(in_two(v.real()), in_two(v.imag()));
+    else if constexpr (std::is_same_v<S, Half> || std::is_same_v<S, BFloat16>)
+      return in_two(to_float(v));
+    else
+      return in_two(v);
+  }
+
+ private:
+  template <class V>
+  R in_two(V v) const {
+    return static_cast<R>(static_cast<double>(v) * first_ * second_);
+  }
+
+  bool direct_;
+  R once_;
+  double first_;
+  double second_;
+};
 
 template <class S, class T>
 inline S round_to(T v) {
@@ -127,6 +150,16 @@ void map_entries(Context& ctx, MatrixView<const In> x, MatrixView<Out> out, F&& 
       for (index_t i = b * band; i < i1; ++i)
         for (index_t j = j0; j < std::min(x.cols, j0 + band); ++j) out(i, j) = map(x(i, j));
   });
+}
+
+/// out <- 2^exponent x.
+template <class S, class T>
+void scale_into(Context& ctx, MatrixView<const S> x, int exponent, MatrixView<T> out) {
+  const PowerOfTwo<S, T> power(exponent);
+  if (power.direct())
+    map_entries<S, T>(ctx, x, out, [power](const S& v) { return power.times(v); });
+  else
+    map_entries<S, T>(ctx, x, out, [power](const S& v) { return power(v); });
 }
 
 /// ||X||_F in double, summed in an order that only the shape decides. `partial` holds

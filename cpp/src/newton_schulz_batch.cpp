@@ -13,8 +13,6 @@ namespace gramian {
 
 namespace {
 
-using detail::PowerOfTwo;
-
 // Up to this short side a matrix stays on one core and a batch is dealt out to the cores: there is
 // too little in one product to share (at 256 x 256 a third of the time went into waiting).
 constexpr index_t shared_side = 256;
@@ -74,10 +72,7 @@ class Batch {
     Context ctx(want, work >= ungated_work);
 
     const int threads_per_matrix = shared ? ctx.size() : 1;
-    const std::size_t converted =
-        in_place_ ? 0 : Workspace::bytes_for<T>(rows * cols);
-    const std::size_t per_matrix =
-        converted + detail::matrix_workspace<T>(rows, cols, options_, threads_per_matrix);
+    const std::size_t per_matrix = workspace(rows, cols, threads_per_matrix);
     const int slots = shared ? 1 : ctx.size();
     const WorkspaceMemory memory(per_matrix * static_cast<std::size_t>(slots));
     if (!memory.ok()) return Status::out_of_memory;
@@ -138,6 +133,20 @@ class Batch {
     put(info_.norm_bound, b, bound);
   }
 
+  static bool is_small(index_t rows, index_t cols) {
+    if constexpr (is_complex_v<T>)
+      return false;
+    else
+      return detail::is_small<T>(rows, cols);
+  }
+
+  std::size_t workspace(index_t rows, index_t cols, int threads) const {
+    if constexpr (!is_complex_v<T>)
+      if (is_small(rows, cols)) return detail::SmallMatrix<T>(rows, cols, options_).workspace();
+    return (in_place_ ? 0 : Workspace::bytes_for<T>(rows * cols)) +
+           detail::matrix_workspace<T>(rows, cols, options_, threads);
+  }
+
   void one(Context& ctx, index_t b, double largest, Workspace workspace) {
     if (largest == 0.0) return fill(ctx, b, S{}, 1.0, 0.0);
     if (!std::isfinite(largest)) {
@@ -146,25 +155,53 @@ class Batch {
     }
     int exponent = 0;
     std::frexp(largest, &exponent);
-    const PowerOfTwo scale(-exponent);
+    const double s = is_small(x_.first.rows, x_.first.cols) ? small(ctx, b, exponent, workspace)
+                                                            : large(ctx, b, exponent, workspace);
+    put(info_.norm_bound, b, std::ldexp(s, exponent));
+  }
+
+  double small(Context& ctx, index_t b, int exponent, Workspace workspace) {
+    if constexpr (is_complex_v<T>) {
+      return large(ctx, b, exponent, workspace);
+    } else {
+      MatrixView<const S> x = x_[b];
+      MatrixView<S> out = out_[b];
+      const detail::SmallMatrix<T> matrix(x.rows, x.cols, options_);
+      if (x.rows < x.cols) {
+        x = x.transposed();
+        out = out.transposed();
+      }
+      detail::scale_into<S, T>(ctx, x, -exponent, matrix.input(workspace));
+      double s = 0;
+      const MatrixView<T> result = matrix.iterate(exponent, workspace, s);
+      store(ctx, result, out);
+      if (info_.residual.data) {
+        if constexpr (!std::is_same_v<S, T>) detail::scale_into<S, T>(ctx, out, 0, result);
+        put(info_.residual, b, matrix.residual(result, workspace));
+      }
+      return s;
+    }
+  }
+
+  double large(Context& ctx, index_t b, int exponent, Workspace workspace) {
     const MatrixView<S> out = out_[b];
     MatrixView<T> work{};
     if constexpr (std::is_same_v<S, T>) work = out;
     if (!in_place_) work = row_major(workspace.take<T>(out.rows * out.cols), out.rows, out.cols);
-
-    detail::map_entries<S, T>(ctx, x_[b], work,
-                              [&](const S& v) { return detail::convert<T>(v, scale); });
+    detail::scale_into<S, T>(ctx, x_[b], -exponent, work);
     const double s = detail::iterate<T>(ctx, work, exponent, options_, workspace);
-    put(info_.norm_bound, b, std::ldexp(s, exponent));
-    if (!in_place_)
-      detail::map_entries<T, S>(ctx, work, out,
-                                [](const T& v) { return detail::round_to<S>(v); });
-    if (!info_.residual.data) return;
-    if constexpr (!std::is_same_v<S, T>)  // of the result as returned, its rounding included
-      detail::map_entries<S, T>(ctx, out, work, [](const S& v) {
-        return detail::convert<T>(v, PowerOfTwo(0));
-      });
-    put(info_.residual, b, detail::orthogonality_residual<T>(ctx, work, workspace));
+    if (!in_place_) store(ctx, work, out);
+    if (info_.residual.data) {
+      if constexpr (!std::is_same_v<S, T>) detail::scale_into<S, T>(ctx, out, 0, work);
+      put(info_.residual, b, detail::orthogonality_residual<T>(ctx, work, workspace));
+    }
+    return s;
+  }
+
+  /// The residual is of the result as returned, so after this rounding.
+  static void store(Context& ctx, MatrixView<T> from, MatrixView<S> out) {
+    detail::map_entries<T, S>(ctx, from, out,
+                              [](const T& v) { return detail::round_to<S>(v); });
   }
 
   BatchView<const S> x_;

@@ -97,6 +97,16 @@ void pack_panel(const PanelSource<T>& s, index_t p, index_t k0, index_t kc, int 
       for (int i = width; i < panel; ++i) out[i] = out[panel + i] = R(0);
     }
   } else {
+    if (s.length_stride == 1 && width == panel) {
+      // 16 bytes at a time, in line: a call of memcpy for each of so short rows cost as much again.
+      constexpr int chunk = 16 / static_cast<int>(sizeof(R));
+      for (index_t k = 0; k < kc; ++k) {
+        const T* src = base + k * s.depth_stride;
+        R* dst = out + k * panel;
+        for (int i = 0; i < panel; i += chunk) std::memcpy(dst + i, src + i, 16);
+      }
+      return;
+    }
     if (s.length_stride == 1) {
       for (index_t k = 0; k < kc; ++k) {
         R* dst = out + k * panel;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "mirror.hpp"
 #include "pack.hpp"
 #include "tile_kernel.hpp"
 
@@ -91,41 +92,11 @@ void block_product(const TileKernels<real_t<T>>& kernels, Packed<real_t<T>> a, P
 }
 
 /// Lower triangle to upper, and gamma onto the diagonal, whose imaginary part is rounding only.
-/// Through a small block: where rows lie a power of two apart, writing single columns would put
-/// every entry into the same few cache sets (it cost a third of the whole product at m = 1024).
 template <class T>
 void mirror(Context& ctx, real_t<T> gamma, MatrixView<T> c) {
-  constexpr index_t B = 16;
-  const index_t blocks = (c.rows + B - 1) / B;
-  ctx.run(blocks, [&](index_t block, int) {
-    const index_t i0 = block * B;
-    const index_t h = std::min(B, c.rows - i0);
-    T turned[B][B];
-    for (index_t j0 = 0; j0 < i0; j0 += B) {
-      for (index_t i = 0; i < h; ++i) {
-        const T* row = c.data + (i0 + i) * c.row_stride + j0;
-        for (index_t j = 0; j < B; ++j) {
-          if constexpr (is_complex_v<T>)
-            turned[j][i] = std::conj(row[j]);
-          else
-            turned[j][i] = row[j];
-        }
-      }
-      for (index_t j = 0; j < B; ++j)
-        std::copy_n(turned[j], h, c.data + (j0 + j) * c.row_stride + i0);
-    }
-    for (index_t i = i0; i < i0 + h; ++i) {
-      for (index_t j = i0; j < i; ++j) {
-        if constexpr (is_complex_v<T>)
-          c(j, i) = std::conj(c(i, j));
-        else
-          c(j, i) = c(i, j);
-      }
-      if constexpr (is_complex_v<T>)
-        c(i, i) = c(i, i).real() + gamma;
-      else
-        c(i, i) += gamma;
-    }
+  constexpr index_t B = detail::mirror_block;
+  ctx.run((c.rows + B - 1) / B, [&](index_t block, int) {
+    detail::mirror_block_row(c, block, gamma);
   });
 }
 
@@ -202,7 +173,7 @@ void hermitian_product(Context& ctx, MatrixView<const T> s, MatrixView<const T> 
 
 template <class T>
 void apply(Context& ctx, MatrixView<const T> s, Side side, real_t<T> alpha, MatrixView<T> x,
-           Workspace workspace) {
+           Workspace workspace, Workspace for_s) {
   using R = real_t<T>;
   const auto& kernels = tile_kernels<R>();
   const int panel = kernels.panel;
@@ -214,7 +185,7 @@ void apply(Context& ctx, MatrixView<const T> s, Side side, real_t<T> alpha, Matr
   const index_t group = panels_per_group(long_side, panel);
   const index_t groups = (detail::panel_count(long_side, panel) + group - 1) / group;
 
-  R* packed_s = workspace.take<R>(panels * panel_stride);
+  R* packed_s = for_s.take<R>(panels * panel_stride);
   R* packed_x = workspace.take<R>(group * panel_stride * ctx.size());
   const auto source_s = left ? hermitian_left_operand<T>(s) : right_operand<T>(s);
   const auto source_x = left ? right_operand<T>(x) : left_operand<T>(x);
@@ -255,9 +226,14 @@ template <class T>
 std::size_t apply_workspace(index_t m, index_t long_side, int threads) {
   using R = real_t<T>;
   const int panel = tile_kernels<R>().panel;
-  return Workspace::bytes_for<R>(packed_size<T>(m, m, panel)) +
-         Workspace::bytes_for<R>(panels_per_group(long_side, panel) * planes<T>() * panel * m *
+  return Workspace::bytes_for<R>(panels_per_group(long_side, panel) * planes<T>() * panel * m *
                                  threads);
+}
+
+template <class T>
+std::size_t packed_hermitian_bytes(index_t m) {
+  using R = real_t<T>;
+  return Workspace::bytes_for<R>(packed_size<T>(m, m, tile_kernels<R>().panel));
 }
 
 #define GRAMIAN_DEFINE_PRODUCTS(T)                                                               \
@@ -266,7 +242,8 @@ std::size_t apply_workspace(index_t m, index_t long_side, int threads) {
   template void hermitian_product<T>(Context&, MatrixView<const T>, MatrixView<const T>,         \
                                      const Update<T>&, MatrixView<T>, Workspace);                \
   template void apply<T>(Context&, MatrixView<const T>, Side, real_t<T>, MatrixView<T>,          \
-                         Workspace);                                                             \
+                         Workspace, Workspace);                                                  \
+  template std::size_t packed_hermitian_bytes<T>(index_t);                                       \
   template std::size_t product_workspace<T>(index_t, index_t);                                   \
   template std::size_t apply_workspace<T>(index_t, index_t, int);
 

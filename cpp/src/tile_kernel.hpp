@@ -18,6 +18,7 @@ struct TileArgs {
   const R* a;             // first of the tile's rows at k = 0
   std::int64_t a_stride;  // from k to k + 1
   std::int64_t a_plane;   // from real to imaginary part (complex only)
+  std::int64_t a_row;     // from row to row (real_rows only; panels hold rows side by side)
   const R* b;
   std::int64_t b_stride;
   std::int64_t b_plane;
@@ -39,6 +40,7 @@ struct TileKernels {
   int rows;          // rows of a real tile; divides panel
   int complex_rows;  // rows of a complex tile; divides panel
   Fn real[3];        // by number of column vectors - 1
+  Fn real_rows[3];   // the same for an A that is not packed: rows a_row apart, k adjacent
   Fn complex[4][3];  // [conjugate A + 2 * conjugate B][vectors - 1]
   const char* isa;
 };

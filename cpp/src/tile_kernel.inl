@@ -34,7 +34,7 @@ inline void store_edge(const TileArgs<R>& t, const R* tile, int tile_stride, int
   }
 }
 
-template <class R, int Rows, int Vectors>
+template <class R, int Rows, int Vectors, bool RowsOfA>
 void real_tile(const TileArgs<R>& t) {
   using V = typename Vector<R>::type;
   constexpr int W = Vector<R>::width;
@@ -53,11 +53,11 @@ void real_tile(const TileArgs<R>& t) {
     for (int v = 0; v < Vectors; ++v) bv[v] = load(b + v * W);
 #pragma GCC unroll 16
     for (int i = 0; i < Rows; ++i) {
-      const R ai = a[i];
+      const R ai = RowsOfA ? a[i * t.a_row + k] : a[i];
 #pragma GCC unroll 4
       for (int v = 0; v < Vectors; ++v) acc[i][v] += ai * bv[v];
     }
-    a += t.a_stride;
+    if constexpr (!RowsOfA) a += t.a_stride;
     b += t.b_stride;
   }
 
@@ -159,7 +159,8 @@ TileKernels<R> kernels(const char* isa) {
           panel,
           rows,
           crows,
-          {real_tile<R, rows, 1>, real_tile<R, rows, 2>, real_tile<R, rows, 3>},
+          {real_tile<R, rows, 1, false>, real_tile<R, rows, 2, false>, real_tile<R, rows, 3, false>},
+          {real_tile<R, rows, 1, true>, real_tile<R, rows, 2, true>, real_tile<R, rows, 3, true>},
           {{complex_tile<R, crows, 1, false, false>, complex_tile<R, crows, 2, false, false>,
             complex_tile<R, crows, 3, false, false>},
            {complex_tile<R, crows, 1, true, false>, complex_tile<R, crows, 2, true, false>,

@@ -102,13 +102,15 @@ class _NumPy:
             value = value.view(np.uint16)
         if not value.flags.aligned or any(s % value.itemsize for s in value.strides):
             value = value.copy()  # strides that count no whole elements, as in a packed record
-        return value.__dlpack__(max_version=(1, 1))
+        capsule: object = value.__dlpack__(max_version=(1, 1))
+        return capsule
 
 
 def _numpy_dtype(dtype: str) -> np.dtype[Any]:
     if dtype == "bfloat16":
         # Only ever asked for when the input was such an array, so its package is loaded.
-        return np.dtype(sys.modules["ml_dtypes"].bfloat16)
+        bfloat16: np.dtype[Any] = np.dtype(sys.modules["ml_dtypes"].bfloat16)
+        return bfloat16
     return np.dtype(dtype)
 
 
@@ -137,7 +139,8 @@ class _Torch:
         return strides
 
     def writable(self, value: Any) -> bool:
-        return True
+        # Nor can a result be written through such a bit.
+        return not (value.is_conj() or value.is_neg())
 
     def empty(self, shape: tuple[int, ...], dtype: str, device: Device) -> Any:
         torch = sys.modules["torch"]
@@ -249,7 +252,10 @@ def output(out: Any, like: Array, name: str = "out") -> Array:
         if given != wanted:
             raise ValueError(f"{name} has {what} {given}; it must be {wanted}, as the input's")
     if not library.writable(out):
-        raise ValueError(f"{name} is read-only; it must be writable")
+        raise ValueError(
+            f"{name} cannot be written: it is read-only, or a torch view with a pending conjugation "
+            "or negation; it must be writable"
+        )
     if _overlaps_itself(shape, library.strides(out)):
         raise ValueError(
             f"{name} has strides {tuple(library.strides(out))} for shape {shape}, so that several "

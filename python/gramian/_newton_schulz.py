@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from . import _arrays, _backend, coefficients
+from . import _arrays, _backend, _cpu, coefficients
 from .coefficients import Row
 
 _METHODS = ("auto", "standard", "gram")
@@ -199,7 +199,7 @@ def _table(rows: Any, steps: int, rule: str) -> tuple[Row, ...]:
 
 @lru_cache(maxsize=256)
 def _preset(name: str, steps: int, rule: str) -> tuple[Row, ...]:
-    known = coefficients._cpu.coefficients_names()
+    known = _cpu.coefficients_names()
     if name not in known:
         raise ValueError(
             f"coefficients is {name!r}; it must be one of {', '.join(map(repr, known))} or a "
@@ -216,16 +216,16 @@ def _preset(name: str, steps: int, rule: str) -> tuple[Row, ...]:
 def _plan(
     rows: int, cols: int, table: tuple[Row, ...], double_precision: bool, method: str
 ) -> tuple[str, tuple[int, ...]]:
-    return coefficients._cpu.newton_schulz_plan(rows, cols, table, double_precision, method)
+    return _cpu.newton_schulz_plan(rows, cols, table, double_precision, method)
 
 
 def _double_precision(compute_dtype: Any, dtype: str) -> bool:
     if compute_dtype is None:
         return dtype in ("float64", "complex128")
     name = compute_dtype if isinstance(compute_dtype, str) else _dtype_name(compute_dtype)
-    allowed = ("float32", "float64")
+    allowed = ["float32", "float64"]
     if dtype.startswith("complex"):
-        allowed += ("complex64", "complex128")
+        allowed += ["complex64", "complex128"]
     if name not in allowed:
         raise ValueError(
             f"compute_dtype is {compute_dtype!r}; for {dtype} input on the CPU it must be None or "

@@ -145,7 +145,9 @@ def polar_express(
     ValueError
         An argument is outside the range above.
 
-    Notes ----- O(steps); microseconds. The published table has ``lower=1e-3`` and
+    Notes
+    -----
+    Takes O(`steps`) operations; microseconds. The published table has ``lower=1e-3`` and
     ``cushion=0.02407327424182761``.
 
     References

@@ -275,7 +275,6 @@ def test_strides_of_torch(torch):
 def test_torch_tensors_that_are_no_strided_memory(torch):
     for bad in (
         torch.eye(3).to_sparse(),
-        torch.eye(3).to_sparse_csr(),
         torch.eye(3, device="meta"),
         torch.zeros(3, 3, dtype=torch.float8_e4m3fn),
     ):
@@ -287,7 +286,7 @@ def test_zero_copy_results_outlive_their_input(torch):
     """No result shares memory with the input, and it stays good after the input is gone."""
     for x in (sample(), torch.from_numpy(sample())):
         q = gm.newton_schulz(x)
-        kept = np.array(q)
+        kept = np.asarray(q).copy()
         x[...] = 7
         del x
         np.testing.assert_array_equal(np.asarray(q), kept)

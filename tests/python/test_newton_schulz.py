@@ -47,6 +47,12 @@ def check(x, q, info, rows, normalization, truth=None, slack=1.0):
 # ---- Equality to the exact scalar polynomial ----------------------------------------------------
 
 
+@pytest.mark.parametrize("preset", reference.PUBLISHED)
+def test_published_presets_are_as_published(preset):
+    rows = [tuple(row) for row in gm.coefficients.table(preset, 10)]
+    assert rows == reference.extend(reference.PUBLISHED[preset], 10)
+
+
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -81,6 +87,22 @@ def test_float16_equals_scalar_polynomial(preset, method):
     q, info = gm.newton_schulz(x, coefficients=preset, method=method, return_info=True)
     assert q.dtype == np.float16
     check(x, q, info, rows, "schatten")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("side", [2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 47, 49, 63, 64, 65, 96, 97,
+                                  127, 128, 129, 136, 144, 191, 193, 257])  # fmt: skip
+def test_sizes_on_both_sides_of_tile_edges(side, dtype):
+    """One row more or less than a vector, a tile or a block is where kernels read past an end."""
+    rng = np.random.default_rng(side)
+    rows = preset_rows("polar_express")
+    for shape in ((side, side), (side, side + 1), (side, side + 21), (side + 13, side)):
+        x = matrices.gaussian(rng, *shape).astype(dtype)
+        if x.dtype.kind == "c":
+            x += 1j * matrices.gaussian(rng, *shape).astype(x.real.dtype)
+        for method in METHODS:
+            q, info = gm.newton_schulz(x, method=method, return_info=True)
+            check(x, q, info, rows, "schatten")
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 6, 8, 12])

@@ -261,7 +261,7 @@ for _ in range(25): wave()
 print(rss() - base, len(os.listdir("/proc/self/task")) - tasks)
 """
     grown, tasks = map(int, run_python(code).split())
-    assert tasks == 0
+    assert tasks <= 0  # a thread that has just ended may still have been listed at the start
     assert grown < 16 * 2**20
 
 

@@ -47,16 +47,19 @@ void hermitian_product(Context& ctx, MatrixView<const T> s, MatrixView<const T> 
                        const Update<T>& update, MatrixView<T> c, Workspace workspace);
 
 /// X <- alpha * S X (left) or alpha * X S (right), S Hermitian; both row-major with adjacent
-/// columns.
+/// columns. S is packed into `for_s`, which may be memory that its maker no longer needs.
 template <class T>
 void apply(Context& ctx, MatrixView<const T> s, Side side, real_t<T> alpha, MatrixView<T> x,
-           Workspace workspace);
+           Workspace workspace, Workspace for_s);
 
-/// Bytes of workspace: products of m x m results from sums of length depth, and apply.
+/// Bytes of workspace: of gram and hermitian_product for m x m results from sums of length depth,
+/// of apply, and of apply's for_s.
 template <class T>
 std::size_t product_workspace(index_t m, index_t depth);
 template <class T>
 std::size_t apply_workspace(index_t m, index_t long_side, int threads);
+template <class T>
+std::size_t packed_hermitian_bytes(index_t m);
 
 #define GRAMIAN_DECLARE_PRODUCTS(T)                                                              \
   extern template void gram<T>(Context&, MatrixView<const T>, Side, const Update<T>&,           \
@@ -64,7 +67,8 @@ std::size_t apply_workspace(index_t m, index_t long_side, int threads);
   extern template void hermitian_product<T>(Context&, MatrixView<const T>, MatrixView<const T>, \
                                             const Update<T>&, MatrixView<T>, Workspace);         \
   extern template void apply<T>(Context&, MatrixView<const T>, Side, real_t<T>, MatrixView<T>,   \
-                                Workspace);                                                      \
+                                Workspace, Workspace);                                           \
+  extern template std::size_t packed_hermitian_bytes<T>(index_t);                                \
   extern template std::size_t product_workspace<T>(index_t, index_t);                            \
   extern template std::size_t apply_workspace<T>(index_t, index_t, int);
 

@@ -1,0 +1,1 @@
+"""asv suite: one file per concept, peers as a parameter."""
