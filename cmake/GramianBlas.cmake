@@ -1,5 +1,8 @@
 # Defines gramian_blas, the CBLAS/LAPACK that the library links to.
 #
+# The products are the library's own (symmetric_product.hpp); BLAS and LAPACK are here for the
+# factorizations that the other concepts rest on, and as the peer in the benchmarks.
+#
 # scipy-openblas32 is copied under a file name and SONAME of its own: whichever package loads an
 # OpenBLAS first, nobody gets another's copy, and threadpoolctl does not mistake this one, which
 # always runs one thread, for a pool it should govern.
@@ -13,6 +16,12 @@ if(NOT GRAMIAN_BLAS STREQUAL "system")
   endif()
   if(_openblas)
     set(GRAMIAN_BLAS_KIND scipy-openblas32)
+    # The licences of OpenBLAS and of the Fortran runtime inside it travel with the copy.
+    execute_process(
+      COMMAND ${Python_EXECUTABLE} -c
+              "from importlib.metadata import distribution as d; f = d('scipy-openblas32'); print(';'.join(str(f.locate_file(p)) for p in f.files if 'LICENSE' in p.name))"
+      OUTPUT_VARIABLE GRAMIAN_BLAS_LICENSES OUTPUT_STRIP_TRAILING_WHITESPACE
+      COMMAND_ERROR_IS_FATAL ANY)
   elseif(GRAMIAN_BLAS STREQUAL "scipy-openblas32")
     message(FATAL_ERROR "GRAMIAN_BLAS=scipy-openblas32, but ${Python_EXECUTABLE} cannot import "
                         "scipy_openblas32: pip install scipy-openblas32")
@@ -24,7 +33,7 @@ if(GRAMIAN_BLAS_KIND)
   list(GET _openblas 1 _include_dir)
   set(_suffix ${CMAKE_SHARED_LIBRARY_SUFFIX})
   set(GRAMIAN_BUNDLED_BLAS ${CMAKE_BINARY_DIR}/blas/libgramian_openblas${_suffix})
-  if(NOT EXISTS ${GRAMIAN_BUNDLED_BLAS})
+  if(${_lib_dir}/libscipy_openblas${_suffix} IS_NEWER_THAN ${GRAMIAN_BUNDLED_BLAS})
     file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/blas)
     file(COPY_FILE ${_lib_dir}/libscipy_openblas${_suffix} ${GRAMIAN_BUNDLED_BLAS}.part)
     if(CMAKE_SYSTEM_NAME STREQUAL "Linux")

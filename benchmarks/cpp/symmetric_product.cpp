@@ -42,7 +42,9 @@ using Clock = std::chrono::steady_clock;
 
 constexpr double wanted = 1.6;
 constexpr double block_seconds = 0.1;
-constexpr auto pause_between_blocks = std::chrono::milliseconds(20);
+// OpenBLAS's threads spin for 2^26 clock ticks, about 26 ms, after a product, and would take the
+// second core from whatever comes next.
+constexpr auto pause_between_blocks = std::chrono::milliseconds(60);
 
 struct Options {
   bool check = false;
@@ -106,6 +108,7 @@ std::vector<double> race(const std::vector<std::function<void()>>& calls, int ro
   for (int round = 0; round < rounds; ++round) {
     for (std::size_t i = 0; i < calls.size(); ++i) {
       std::this_thread::sleep_for(pause_between_blocks);
+      calls[i]();  // wakes the threads
       std::vector<double> taken;
       for (int n = 0; n < counts[i]; ++n) taken.push_back(seconds(calls[i]));
       blocks[i].push_back(median(taken));

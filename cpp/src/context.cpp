@@ -67,7 +67,10 @@ struct Worker {
       std::uint32_t expected = posted;
       if (!state.compare_exchange_strong(expected, running, std::memory_order_acq_rel)) continue;
       job->work(slot);
-      state.store(idle, std::memory_order_release);
+      // Sequentially consistent, here and in post(): notify_one skips the system call where it sees
+      // no waiter, and a mere release store could still be on its way when it looks, while the
+      // waiter has seen the old value and goes to sleep for good.
+      state.exchange(idle, std::memory_order_seq_cst);
       state.notify_one();  // of the worker, which lives on: the job's owner may be gone by now
     }
   }
@@ -75,7 +78,7 @@ struct Worker {
   void post(Job* j, int s) {
     job = j;
     slot = s;
-    state.store(posted, std::memory_order_release);
+    state.exchange(posted, std::memory_order_seq_cst);
     state.notify_one();
   }
 
@@ -160,11 +163,11 @@ Worker* start_worker() {
 Context::Context(int want, bool gated) : gated_(gated) {
   if (!gated_) return;
   detail::Pool& p = detail::pool();
+  workers_.reserve(static_cast<std::size_t>(std::max(want - 1, 0)));  // nothing throws below
   std::unique_lock lock(p.mutex);
   p.turn.wait(lock, [&] { return p.active < p.limit.load(); });
   ++p.active;
   const int extra = std::min(want - 1, p.limit.load() - p.active);
-  workers_.reserve(static_cast<std::size_t>(std::max(extra, 0)));
   for (int i = 0; i < extra; ++i) {
     detail::Worker* worker = nullptr;
     if (!p.idle.empty()) {

@@ -19,7 +19,8 @@ namespace gramian::detail {
 template <class S>
 struct Bits {
   using type = std::conditional_t<sizeof(S) == 8, std::uint64_t, std::uint32_t>;
-  static constexpr type magnitude = sizeof(S) == 8 ? type(~std::uint64_t{0} >> 1) : type(0x7fffffff);
+  static constexpr type magnitude =
+      sizeof(S) == 8 ? type(~std::uint64_t{0} >> 1) : type(0x7fffffff);
   static constexpr type infinity = sizeof(S) == 8 ? type(0x7ff0000000000000ull) : type(0x7f800000);
   static double value(type b) { return static_cast<double>(std::bit_cast<S>(b)); }
 };
@@ -38,7 +39,7 @@ struct Bits<BFloat16> {
   static double value(type b) { return static_cast<double>(to_float(BFloat16{b})); }
 };
 
-/// Rows [i0, i1) as runs of adjacent memory where there are any: body(first, count, stride).
+/// The entries as runs along the dimension of the smaller step: body(first, count, stride).
 template <class T, class F>
 void for_each_run(MatrixView<T> x, F&& body) {
   if (std::abs(x.row_stride) < std::abs(x.col_stride)) x = x.transposed();
@@ -85,7 +86,8 @@ class PowerOfTwo {
 
  public:
   explicit PowerOfTwo(int exponent)
-      : direct_(std::is_same_v<S, T> && std::abs(exponent) < std::numeric_limits<R>::max_exponent - 1),
+      : direct_(std::is_same_v<S, T> &&
+                std::abs(exponent) < std::numeric_limits<R>::max_exponent - 1),
         once_(direct_ ? static_cast<R>(std::ldexp(1.0, exponent)) : R(1)),
         first_(std::ldexp(1.0, exponent / 2)),
         second_(std::ldexp(1.0, exponent - exponent / 2)) {}
@@ -179,8 +181,8 @@ double frobenius_norm(Context& ctx, MatrixView<const T> x, double* partial) {
           const double v = static_cast<double>(real[j + l]);
           lane[l] += v * v;
         }
-      double sum = ((lane[0] + lane[1]) + (lane[2] + lane[3])) +
-                   ((lane[4] + lane[5]) + (lane[6] + lane[7]));
+      double sum =
+          ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
       for (; j < count; ++j) sum += static_cast<double>(real[j]) * static_cast<double>(real[j]);
       partial[i] = sum;
     }

@@ -17,6 +17,9 @@ namespace {
 // too little in one product to share (at 256 x 256 a third of the time went into waiting).
 constexpr index_t shared_side = 256;
 
+// Unless there are fewer matrices than cores, and each holds this many multiply-adds a step.
+constexpr double shared_work = 1e8;
+
 // Multiply-adds below which a call takes no turn among the threads: it is over before it matters.
 constexpr double ungated_work = 5e6;
 
@@ -61,14 +64,14 @@ class Batch {
     const index_t cols = x_.first.cols;
     const index_t count = x_.size();
     const index_t m = std::min(rows, cols);
-    const double work = static_cast<double>(count) * static_cast<double>(options_.table.size()) *
-                        static_cast<double>(m) * static_cast<double>(rows) *
-                        static_cast<double>(cols);
-    const bool shared = m > shared_side;
-    const int want =
-        work < ungated_work ? 1
-        : shared            ? num_threads()
-                            : static_cast<int>(std::min<index_t>(num_threads(), count));
+    const double per_step =
+        static_cast<double>(m) * static_cast<double>(rows) * static_cast<double>(cols);
+    const bool shared = m > shared_side || (count < num_threads() && per_step > shared_work);
+    const double work =
+        static_cast<double>(count) * static_cast<double>(options_.table.size()) * per_step;
+    const int want = work < ungated_work ? 1
+                     : shared ? num_threads()
+                              : static_cast<int>(std::min<index_t>(num_threads(), count));
     Context ctx(want, work >= ungated_work);
 
     const int threads_per_matrix = shared ? ctx.size() : 1;
@@ -200,8 +203,7 @@ class Batch {
 
   /// The residual is of the result as returned, so after this rounding.
   static void store(Context& ctx, MatrixView<T> from, MatrixView<S> out) {
-    detail::map_entries<T, S>(ctx, from, out,
-                              [](const T& v) { return detail::round_to<S>(v); });
+    detail::map_entries<T, S>(ctx, from, out, [](const T& v) { return detail::round_to<S>(v); });
   }
 
   BatchView<const S> x_;
@@ -210,22 +212,6 @@ class Batch {
   const NewtonSchulzInfo& info_;
   bool in_place_ = false;
 };
-
-std::size_t element_size(DType t) {
-  switch (t) {
-    case DType::float16:
-    case DType::bfloat16:
-      return 2;
-    case DType::float32:
-      return 4;
-    case DType::float64:
-    case DType::complex64:
-      return 8;
-    case DType::complex128:
-      return 16;
-  }
-  return 0;
-}
 
 /// First and one past last byte that the array's strides can reach.
 std::pair<std::uintptr_t, std::uintptr_t> extent(const ArrayRef& a) {
@@ -236,7 +222,7 @@ std::pair<std::uintptr_t, std::uintptr_t> extent(const ArrayRef& a) {
     (reach < 0 ? low : high) += reach;
   }
   const auto base = reinterpret_cast<std::uintptr_t>(a.data);
-  const auto size = static_cast<index_t>(element_size(a.dtype));
+  const index_t size = element_size(a.dtype);
   return {base + static_cast<std::uintptr_t>(low * size),
           base + static_cast<std::uintptr_t>((high + 1) * size)};
 }

@@ -14,11 +14,11 @@ struct GeneralProducts {
 
   Context& ctx;
   MatrixView<T> x;
-  Side side;  // left: X is wide and G = X X^H
+  Side side;  // left: X is wide and G = X X^H. Square: right, whose operands lie side by side
   index_t m;
   double* partial;
   Workspace scratch;
-  T* squares;  // all m x m buffers, one after the other
+  T* squares;       // all m x m buffers, one after the other
   Workspace for_s;  // empty: pack into squares that are free
 
   MatrixView<const T> view(const T* p) const { return row_major<const T>(p, m, m); }
@@ -53,7 +53,8 @@ struct GeneralProducts {
       // The Gram form needs no other square when it touches X; two neighbours of the four are free.
       const std::size_t each = Workspace::bytes_for<T>(m * m);
       auto* base = reinterpret_cast<std::byte*>(squares);
-      const auto used = static_cast<std::size_t>(reinterpret_cast<const std::byte*>(s) - base) / each;
+      const auto used =
+          static_cast<std::size_t>(reinterpret_cast<const std::byte*>(s) - base) / each;
       packed = Workspace(base + (used >= 2 ? 0 : used + 1) * each, 2 * each);
     }
     apply<T>(ctx, view(s), side, static_cast<R>(alpha), x, scratch, packed);
@@ -100,8 +101,8 @@ double iterate(Context& ctx, MatrixView<T> x, int exponent, const NewtonSchulzOp
     const auto bytes = packed_hermitian_bytes<T>(m);
     for_s = Workspace(workspace.take<std::byte>(static_cast<index_t>(bytes)), bytes);
   }
-  GeneralProducts<T> products{ctx,       x,         x.rows <= x.cols ? Side::left : Side::right, m,
-                              partial,   workspace, square[0], for_s};
+  GeneralProducts<T> products{
+      ctx, x, x.rows < x.cols ? Side::left : Side::right, m, partial, workspace, square[0], for_s};
   Iteration<GeneralProducts<T>> iteration(products, options, exponent);
   return count == 4 ? iteration.gram_form(square[0], square[1], square[2], square[3])
                     : iteration.standard(square[0], square[1]);
@@ -114,16 +115,15 @@ double orthogonality_residual(Context& ctx, MatrixView<const T> x, Workspace wor
   double* partial = workspace.take<double>(std::max(x.rows, x.cols));
   Update<T> less_one;
   less_one.gamma = -1;
-  gram<T>(ctx, x, x.rows <= x.cols ? Side::left : Side::right, less_one, row_major(g, m, m),
+  gram<T>(ctx, x, x.rows < x.cols ? Side::left : Side::right, less_one, row_major(g, m, m),
           workspace);
   const double norm = frobenius_norm<T>(ctx, row_major<const T>(g, m, m), partial);
   return norm / std::sqrt(static_cast<double>(m));
 }
 
-#define GRAMIAN_DEFINE_ITERATION(T)                                                            \
-  template std::size_t matrix_workspace<T>(index_t, index_t, const NewtonSchulzOptions&, int); \
-  template double iterate<T>(Context&, MatrixView<T>, int, const NewtonSchulzOptions&,         \
-                             Workspace);                                                       \
+#define GRAMIAN_DEFINE_ITERATION(T)                                                                \
+  template std::size_t matrix_workspace<T>(index_t, index_t, const NewtonSchulzOptions&, int);     \
+  template double iterate<T>(Context&, MatrixView<T>, int, const NewtonSchulzOptions&, Workspace); \
   template double orthogonality_residual<T>(Context&, MatrixView<const T>, Workspace);
 
 GRAMIAN_DEFINE_ITERATION(float)

@@ -18,6 +18,10 @@ constexpr double gram_rounding = 8.0;
 // 1e-6, while it costs a quarter of the time at aspect 4.
 constexpr double accepted_error = 16384.0;
 
+// Tables up to this long, and this many restarts less one, are searched for the best places.
+constexpr int longest_searched = 32;
+constexpr int most_searched = 8;
+
 /// Cost in units of m^2 x m multiply-adds; products on the symmetric core count half.
 double standard_cost(double aspect, double steps) { return steps * (1.5 * aspect + 0.5); }
 
@@ -39,13 +43,21 @@ NewtonSchulzPlan plan_newton_schulz(index_t rows, index_t cols, std::span<const 
   NewtonSchulzPlan standard{};
   if (wanted == NewtonSchulzMethod::standard) return standard;
 
+  if (steps > longest_searched) {  // nobody's table; the search grows with its square
+    if (!wanted) return standard;
+    NewtonSchulzPlan plan{NewtonSchulzMethod::gram, {}};
+    for (int t = 2; t < steps; t += 2) plan.restarts.push_back(t);
+    return plan;
+  }
+
   // Both cost the same where the matrix is square, and the standard form is the more accurate.
   const double budget = 0.95 * standard_cost(aspect, steps);
-  for (int count = 0; count < std::max(steps, 1); ++count) {
+  const int counts = std::min(steps, most_searched);
+  for (int count = 0; count < counts; ++count) {
     if (!wanted && gram_cost(aspect, steps, count) > budget) return standard;
     NewtonSchulzPlan plan{NewtonSchulzMethod::gram,
                           best_restarts(table, -gram_rounding * unit_roundoff, count)};
-    const bool last = count + 1 >= steps;
+    const bool last = count + 1 == counts;
     const double error = gram_error(table, plan.restarts, gram_rounding * unit_roundoff);
     if (error <= accepted_error * unit_roundoff || (wanted && last)) return plan;
   }

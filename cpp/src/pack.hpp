@@ -56,19 +56,17 @@ inline void transpose_4x4(const R* src, index_t src_stride, R* dst, index_t dst_
     const V t1 = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
     const V t2 = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5);
     const V t3 = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
-    const V out[4] = {__builtin_shufflevector(t0, t2, 0, 1, 4, 5),
-                      __builtin_shufflevector(t0, t2, 2, 3, 6, 7),
-                      __builtin_shufflevector(t1, t3, 0, 1, 4, 5),
-                      __builtin_shufflevector(t1, t3, 2, 3, 6, 7)};
+    const V out[4] = {
+        __builtin_shufflevector(t0, t2, 0, 1, 4, 5), __builtin_shufflevector(t0, t2, 2, 3, 6, 7),
+        __builtin_shufflevector(t1, t3, 0, 1, 4, 5), __builtin_shufflevector(t1, t3, 2, 3, 6, 7)};
 #else
     const V t0 = __builtin_shuffle(r[0], r[1], M{0, 4, 1, 5});
     const V t1 = __builtin_shuffle(r[0], r[1], M{2, 6, 3, 7});
     const V t2 = __builtin_shuffle(r[2], r[3], M{0, 4, 1, 5});
     const V t3 = __builtin_shuffle(r[2], r[3], M{2, 6, 3, 7});
-    const V out[4] = {__builtin_shuffle(t0, t2, M{0, 1, 4, 5}),
-                      __builtin_shuffle(t0, t2, M{2, 3, 6, 7}),
-                      __builtin_shuffle(t1, t3, M{0, 1, 4, 5}),
-                      __builtin_shuffle(t1, t3, M{2, 3, 6, 7})};
+    const V out[4] = {
+        __builtin_shuffle(t0, t2, M{0, 1, 4, 5}), __builtin_shuffle(t0, t2, M{2, 3, 6, 7}),
+        __builtin_shuffle(t1, t3, M{0, 1, 4, 5}), __builtin_shuffle(t1, t3, M{2, 3, 6, 7})};
 #endif
     for (int i = 0; i < 4; ++i) std::memcpy(dst + i * dst_stride, &out[i], sizeof(V));
   } else {
@@ -128,8 +126,7 @@ void pack_panel(const PanelSource<T>& s, index_t p, index_t k0, index_t kc, int 
     }
     for (; i < panel; ++i)
       for (index_t k = 0; k < kc; ++k)
-        out[k * panel + i] =
-            i < width ? base[i * s.length_stride + k * s.depth_stride] : R(0);
+        out[k * panel + i] = i < width ? base[i * s.length_stride + k * s.depth_stride] : R(0);
   }
 }
 

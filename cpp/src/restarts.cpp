@@ -1,9 +1,10 @@
 // Where the Gram form has to restart, by simulating it on single eigenvalues.
 //
-// The Gram form squares the singular values, so an eigenvalue error delta of R = X X^H swamps everything under
-// sqrt(|delta|): such eigenvalues come out slightly negative, z = a + b r + c r^2 exceeds a there, and r <- r z^2
-// grows them by more than a^2 a step. A restart forms R afresh from the singular values that have grown meanwhile.
-// Model: r = x^2 + delta, then q <- q z, r <- r z^2 (Zhang, Amsel, Chen, Dao 2026).
+// The Gram form squares the singular values, so an eigenvalue error delta of R = X X^H swamps
+// everything under sqrt(|delta|): such eigenvalues come out slightly negative, z = a + b r + c r^2
+// exceeds a there, and r <- r z^2 grows them by more than a^2 a step. A restart forms R afresh from
+// the singular values that have grown meanwhile. Model: r = x^2 + delta, then q <- q z, r <- r z^2
+// (Zhang, Amsel, Chen, Dao 2026).
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -15,8 +16,9 @@ namespace gramian {
 namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
-constexpr std::size_t samples = 201;         // x in logspace(0, -10)
-constexpr std::size_t max_exhaustive = 2000;  // sets of restarts tried one by one; past that, greedily
+constexpr std::size_t samples = 201;  // x in logspace(0, -10)
+constexpr std::size_t max_exhaustive =
+    2000;  // sets of restarts tried one by one; past that, greedily
 
 struct State {
   std::array<double, samples> x;
@@ -60,7 +62,8 @@ State start(double delta) {
   return state;
 }
 
-// Tries every set of `left` further restarts after the ones in `chosen`; states are shared along the prefix.
+// Tries every set of `left` further restarts after the ones in `chosen`; states are shared along
+// the prefix.
 struct Search {
   std::span<const Row> rows;
   double delta;
@@ -94,10 +97,11 @@ struct Search {
   }
 };
 
-// An eigenvalue error also lifts singular values past the interval that a minimax row is made for, x/sqrt(x^2 + delta)
-// at the lowest x that one row carries to its peak (about 0.06), and a raw table diverges from there whatever the
-// restarts. That is the safety factor's business; 1.05 is what half precision (delta = -4e-4) is known to need. The
-// search takes it for granted, so that it compares restarts and not two ways to diverge.
+// An eigenvalue error also lifts singular values past the interval that a minimax row is made for,
+// x/sqrt(x^2 + delta) at the lowest x that one row carries to its peak (about 0.06), and a raw
+// table diverges from there whatever the restarts. That is the safety factor's business; 1.05 is
+// what half precision (delta = -4e-4) is known to need. The search takes it for granted, so that it
+// compares restarts and not two ways to diverge.
 std::vector<Row> with_safety(std::span<const Row> rows, double delta) {
   const double s = 1.0 + 125.0 * std::abs(delta);
   const double s3 = s * s * s;
@@ -109,7 +113,8 @@ std::vector<Row> with_safety(std::span<const Row> rows, double delta) {
 double simulated_condition(std::span<const Row> rows, std::span<const int> restarts, double delta) {
   State state = start(delta);
   for (std::size_t t = 0; t < rows.size(); ++t) {
-    if (std::find(restarts.begin(), restarts.end(), static_cast<int>(t)) != restarts.end()) restart(state, delta);
+    if (std::find(restarts.begin(), restarts.end(), static_cast<int>(t)) != restarts.end())
+      restart(state, delta);
     step(state, rows[t]);
   }
   return state.condition;
@@ -157,7 +162,8 @@ std::vector<int> best_restarts(std::span<const Row> rows, double delta, int coun
     for (int i = 1; i <= count; ++i) even.push_back(i * (places + 1) / (count + 1));
     return even;
   }
-  // Long tables: one restart at a time, each where it helps most, or into the widest gap while nothing helps yet.
+  // Long tables: one restart at a time, each where it helps most, or into the widest gap while
+  // nothing helps yet.
   std::vector<int> set;
   while (static_cast<int>(set.size()) < count) {
     int best_place = 0;
@@ -179,17 +185,18 @@ std::vector<int> best_restarts(std::span<const Row> rows, double delta, int coun
 }
 
 double gram_error(std::span<const Row> rows, std::span<const int> restarts, double delta) {
-  // Each fresh Gram matrix may err either way; all sign patterns are tried up to four Gram matrices, later ones
-  // repeat the signs of the first four.
+  // Each fresh Gram matrix may err either way; all sign patterns are tried up to four Gram
+  // matrices, later ones repeat the signs of the first four.
   constexpr std::size_t upper_points = 192;  // over [1e-2, 1], where the map oscillates
   constexpr std::size_t points = upper_points + 96;
   const double size = std::abs(delta);
-  // Under sqrt(delta) the map is linear in x until growth brings x back to that size: four decades cover any restart
-  // that a growth of 1e4 precedes.
+  // Under sqrt(delta) the map is linear in x until growth brings x back to that size: four decades
+  // cover any restart that a growth of 1e4 precedes.
   constexpr double split = 1e-2;
   const double smallest = std::clamp(1e-4 * std::sqrt(size), 1e-12, 0.5 * split);
   const double upper_ratio = std::pow(split, 1.0 / static_cast<double>(upper_points - 1));
-  const double lower_ratio = std::pow(smallest / split, 1.0 / static_cast<double>(points - upper_points));
+  const double lower_ratio =
+      std::pow(smallest / split, 1.0 / static_cast<double>(points - upper_points));
   std::array<double, points> start_x;
   std::array<double, points> exact;
   double value = 1.0;

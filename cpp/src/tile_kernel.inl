@@ -155,21 +155,22 @@ TileKernels<R> kernels(const char* isa) {
   constexpr int crows = rows / 2;  // twice the accumulators per row
   constexpr int panel = 3 * Vector<R>::width;
   static_assert(panel % rows == 0, "a panel holds a whole number of row tiles");
-  return {Vector<R>::width,
-          panel,
-          rows,
-          crows,
-          {real_tile<R, rows, 1, false>, real_tile<R, rows, 2, false>, real_tile<R, rows, 3, false>},
-          {real_tile<R, rows, 1, true>, real_tile<R, rows, 2, true>, real_tile<R, rows, 3, true>},
-          {{complex_tile<R, crows, 1, false, false>, complex_tile<R, crows, 2, false, false>,
-            complex_tile<R, crows, 3, false, false>},
-           {complex_tile<R, crows, 1, true, false>, complex_tile<R, crows, 2, true, false>,
-            complex_tile<R, crows, 3, true, false>},
-           {complex_tile<R, crows, 1, false, true>, complex_tile<R, crows, 2, false, true>,
-            complex_tile<R, crows, 3, false, true>},
-           {complex_tile<R, crows, 1, true, true>, complex_tile<R, crows, 2, true, true>,
-            complex_tile<R, crows, 3, true, true>}},
-          isa};
+  return {
+      Vector<R>::width,
+      panel,
+      rows,
+      crows,
+      {real_tile<R, rows, 1, false>, real_tile<R, rows, 2, false>, real_tile<R, rows, 3, false>},
+      {real_tile<R, rows, 1, true>, real_tile<R, rows, 2, true>, real_tile<R, rows, 3, true>},
+      {{complex_tile<R, crows, 1, false, false>, complex_tile<R, crows, 2, false, false>,
+        complex_tile<R, crows, 3, false, false>},
+       {complex_tile<R, crows, 1, true, false>, complex_tile<R, crows, 2, true, false>,
+        complex_tile<R, crows, 3, true, false>},
+       {complex_tile<R, crows, 1, false, true>, complex_tile<R, crows, 2, false, true>,
+        complex_tile<R, crows, 3, false, true>},
+       {complex_tile<R, crows, 1, true, true>, complex_tile<R, crows, 2, true, true>,
+        complex_tile<R, crows, 3, true, true>}},
+      isa};
 }
 
 }  // namespace gramian::detail::GRAMIAN_ISA_NAMESPACE

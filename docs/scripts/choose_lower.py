@@ -11,7 +11,6 @@ from __future__ import annotations
 import sys
 
 import numpy as np
-
 from gramian import coefficients
 
 MUON = coefficients.table("muon", 5)
@@ -36,7 +35,7 @@ def spectra(seeds=3):
             yield f"Gaussian {n}²", np.linalg.svd(rng.standard_normal((n, n)), compute_uv=False)
         for n in (256, 512):
             a = rng.standard_normal((n, 4 * n))
-            yield f"Gaussian {n}×{4 * n}", np.linalg.svd(a, compute_uv=False)
+            yield f"Gaussian {n}\N{MULTIPLICATION SIGN}{4 * n}", np.linalg.svd(a, compute_uv=False)
         for height in (3.0, 10.0, 100.0):
             yield f"8 spikes of {height:g} + noise, 512²", spiked(rng, 512, height, False)
         for height in (10.0, 100.0):

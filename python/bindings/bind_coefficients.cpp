@@ -1,13 +1,12 @@
-// gramian._cpu: coefficient tables. Scalar work on small tables: the GIL is kept.
+// gramian._cpu: coefficient tables.
 #include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
-#include <array>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "gramian/coefficients.hpp"
+#include "table.hpp"
 
 namespace gramian::python {
 
@@ -16,14 +15,6 @@ namespace py = pybind11;
 namespace {
 
 using PyRow = std::tuple<double, double, double>;
-
-std::vector<gramian::Row> to_rows(const std::vector<PyRow>& table) {
-  std::vector<gramian::Row> rows;
-  rows.reserve(table.size());
-  for (const auto& [a, b, c] : table) rows.push_back({a, b, c});
-  if (rows.empty()) throw py::value_error("table has no rows; at least one (a, b, c) is needed");
-  return rows;
-}
 
 std::vector<PyRow> from_rows(const std::vector<gramian::Row>& rows) {
   std::vector<PyRow> table;
@@ -35,14 +26,18 @@ std::vector<PyRow> from_rows(const std::vector<gramian::Row>& rows) {
 gramian::PresetScale to_scale(const std::string& normalization) {
   if (normalization == "schatten") return gramian::PresetScale::schatten;
   if (normalization == "frobenius") return gramian::PresetScale::frobenius;
-  throw py::value_error("normalization='" + normalization + "' is unknown; allowed: 'schatten', 'frobenius'");
+  throw py::value_error("normalization='" + normalization +
+                        "' is unknown; allowed: 'schatten', 'frobenius'");
 }
 
 void check_steps(int steps) {
-  if (steps < 1) throw py::value_error("steps=" + std::to_string(steps) + " is not allowed; steps must be at least 1");
+  if (steps < 1)
+    throw py::value_error("steps=" + std::to_string(steps) +
+                          " is not allowed; steps must be at least 1");
 }
 
-std::vector<PyRow> coefficients_table(const std::string& name, int steps, const std::string& normalization) {
+std::vector<PyRow> coefficients_table(const std::string& name, int steps,
+                                      const std::string& normalization) {
   check_steps(steps);
   const auto rows = gramian::preset_table(name, steps, to_scale(normalization));
   if (!rows) {
@@ -61,7 +56,8 @@ std::vector<PyRow> polar_express(double lower, int steps, double cushion, double
   const auto rows = gramian::polar_express(lower, steps, cushion, safety);
   if (rows.empty()) {
     throw py::value_error("lower=" + std::to_string(lower) + ", steps=" + std::to_string(steps) +
-                          ", cushion=" + std::to_string(cushion) + ", safety=" + std::to_string(safety) +
+                          ", cushion=" + std::to_string(cushion) +
+                          ", safety=" + std::to_string(safety) +
                           ": needs 0 < lower < 1, steps >= 1, 0 <= cushion < 1, safety >= 1");
   }
   return from_rows(rows);
@@ -72,14 +68,21 @@ std::vector<std::string> preset_names() {
   return {names.begin(), names.end()};
 }
 
-py::tuple lint_table(const std::vector<PyRow>& table, double lower) {
+py::tuple lint_table(const PyTable& table, double lower) {
   if (!(lower > 0.0 && lower < 1.0)) {
-    throw py::value_error("lower=" + std::to_string(lower) + " is not allowed; needs 0 < lower < 1");
+    throw py::value_error("lower=" + std::to_string(lower) +
+                          " is not allowed; needs 0 < lower < 1");
   }
-  const gramian::LintReport report = gramian::lint(to_rows(table), lower);
+  const std::vector<Row> rows = to_rows(table);
+  gramian::LintReport report;
+  {
+    py::gil_scoped_release release;  // long tables take a while
+    report = gramian::lint(rows, lower);
+  }
   std::vector<std::tuple<double, double>> flips;
   for (const auto& [low, high] : report.sign_flips) flips.emplace_back(low, high);
-  return py::make_tuple(report.lower, report.upper, flips, report.divergence_margin, report.restarts);
+  return py::make_tuple(report.lower, report.upper, flips, report.divergence_margin,
+                        report.restarts);
 }
 
 }  // namespace
@@ -96,23 +99,24 @@ void bind_coefficients(py::module_& m) {
       },
       py::arg("steps"), py::arg("normalization") = "schatten");
   m.attr("coefficients_safety") = gramian::preset_safety;
-  m.def("polar_express", &polar_express, py::arg("lower"), py::arg("steps"), py::arg("cushion"), py::arg("safety"));
+  m.def("polar_express", &polar_express, py::arg("lower"), py::arg("steps"), py::arg("cushion"),
+        py::arg("safety"));
   m.def("lint_table", &lint_table, py::arg("table"), py::arg("lower"));
   m.def(
       "best_restarts",
-      [](const std::vector<PyRow>& table, double delta, int count) {
+      [](const PyTable& table, double delta, int count) {
         return gramian::best_restarts(to_rows(table), delta, count);
       },
       py::arg("table"), py::arg("delta"), py::arg("count"));
   m.def(
       "gram_condition",
-      [](const std::vector<PyRow>& table, const std::vector<int>& restarts, double delta) {
+      [](const PyTable& table, const std::vector<int>& restarts, double delta) {
         return gramian::gram_condition(to_rows(table), restarts, delta);
       },
       py::arg("table"), py::arg("restarts"), py::arg("delta"));
   m.def(
       "gram_error",
-      [](const std::vector<PyRow>& table, const std::vector<int>& restarts, double delta) {
+      [](const PyTable& table, const std::vector<int>& restarts, double delta) {
         return gramian::gram_error(to_rows(table), restarts, delta);
       },
       py::arg("table"), py::arg("restarts"), py::arg("delta"));

@@ -1,24 +1,16 @@
 #include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
-#include <array>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "dlpack.hpp"
 #include "gramian/newton_schulz.hpp"
+#include "table.hpp"
 
 namespace gramian::python {
 
 namespace {
-
-std::vector<Row> rows_of(const std::vector<std::array<double, 3>>& table) {
-  std::vector<Row> rows;
-  rows.reserve(table.size());
-  for (const auto& [a, b, c] : table) rows.push_back({a, b, c});
-  return rows;
-}
 
 void raise_for(Status status, const char* name) {
   switch (status) {
@@ -38,15 +30,19 @@ void raise_for(Status status, const char* name) {
 void bind_newton_schulz(py::module_& m) {
   m.def(
       "newton_schulz_plan",
-      [](index_t rows, index_t cols, const std::vector<std::array<double, 3>>& table,
-         bool double_precision, const std::string& method) {
+      [](index_t rows, index_t cols, const PyTable& table, bool double_precision,
+         const std::string& method) {
         std::optional<NewtonSchulzMethod> wanted;
         if (method == "standard") wanted = NewtonSchulzMethod::standard;
         if (method == "gram") wanted = NewtonSchulzMethod::gram;
-        const NewtonSchulzPlan plan =
-            plan_newton_schulz(rows, cols, rows_of(table),
-                               double_precision ? unit_roundoff<double> : unit_roundoff<float>,
-                               wanted);
+        const std::vector<Row> steps = to_rows(table);
+        NewtonSchulzPlan plan;
+        {
+          py::gil_scoped_release release;
+          plan = plan_newton_schulz(rows, cols, steps,
+                                    double_precision ? unit_roundoff<double> : unit_roundoff<float>,
+                                    wanted);
+        }
         return py::make_tuple(plan.method == NewtonSchulzMethod::gram ? "gram" : "standard",
                               py::tuple(py::cast(plan.restarts)));
       },
@@ -55,18 +51,17 @@ void bind_newton_schulz(py::module_& m) {
 
   m.def(
       "newton_schulz",
-      [](Array x, Array out, const std::string& dtype,
-         const std::vector<std::array<double, 3>>& table, const std::string& normalization,
-         double bound, const std::string& method, const std::vector<int>& restarts,
-         bool double_precision, bool check_finite, std::optional<Array> residual,
-         std::optional<Array> norm_bound) {
+      [](Array x, Array out, const std::string& dtype, const PyTable& table,
+         const std::string& normalization, double bound, const std::string& method,
+         const std::vector<int>& restarts, bool double_precision, bool check_finite,
+         std::optional<Array> residual, std::optional<Array> norm_bound) {
         const DType type = dtype_from_name(dtype);
         const ArrayRef in = x.ref("x", type, false);
         const ArrayRef result = out.ref("out", type, true);
-        if (in.shape.size() < 2 || in.shape != result.shape || table.empty())
-          throw py::value_error("x and out must be matrices of one shape, and table not empty");
+        if (in.shape.size() < 2 || in.shape != result.shape)
+          throw py::value_error("x and out must be matrices of one shape");
         NewtonSchulzOptions options;
-        options.table = rows_of(table);
+        options.table = to_rows(table);
         options.normalization = normalization == "schatten"    ? Normalization::schatten
                                 : normalization == "frobenius" ? Normalization::frobenius
                                                                : Normalization::bound;

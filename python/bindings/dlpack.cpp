@@ -6,24 +6,8 @@ namespace gramian::python {
 
 namespace {
 
-unsigned bits_of(DType dtype) {
-  switch (dtype) {
-    case DType::float16:
-    case DType::bfloat16:
-      return 16;
-    case DType::float32:
-      return 32;
-    case DType::float64:
-    case DType::complex64:
-      return 64;
-    case DType::complex128:
-      return 128;
-  }
-  return 0;
-}
-
 bool same_type(dlpack::DataType t, DType dtype) {
-  if (t.lanes != 1 || t.bits != bits_of(dtype)) return false;
+  if (t.lanes != 1 || t.bits != 8 * element_size(dtype)) return false;
   switch (t.code) {
     case dlpack::floating:
       return dtype == DType::float16 || dtype == DType::float32 || dtype == DType::float64;
@@ -65,7 +49,7 @@ ArrayRef Array::ref(const char* name, DType dtype, bool writable) const {
   // All byte offsets must fit: a malformed capsule ends here, not in a wild read.
   ArrayRef out;
   out.dtype = dtype;
-  const auto item = static_cast<std::int64_t>(bits_of(dtype) / 8);
+  const std::int64_t item = element_size(dtype);
   const auto ndim = static_cast<std::size_t>(t.ndim);
   out.shape.assign(t.shape, t.shape + t.ndim);
   out.strides.resize(ndim);

@@ -19,7 +19,15 @@ namespace py = pybind11;
 namespace dlpack {
 
 enum DeviceType : std::int32_t { cpu = 1, cuda = 2, cuda_host = 3, cuda_managed = 13 };
-enum TypeCode : std::uint8_t { signed_int, unsigned_int, floating, opaque, bfloat, complex, boolean };
+enum TypeCode : std::uint8_t {
+  signed_int,
+  unsigned_int,
+  floating,
+  opaque,
+  bfloat,
+  complex,
+  boolean
+};
 
 struct Device {
   std::int32_t type;
@@ -61,7 +69,8 @@ class Array {
  public:
   Array() = default;
   Array(Array&& o) noexcept
-      : plain_(std::exchange(o.plain_, nullptr)), versioned_(std::exchange(o.versioned_, nullptr)) {}
+      : plain_(std::exchange(o.plain_, nullptr)),
+        versioned_(std::exchange(o.versioned_, nullptr)) {}
   Array& operator=(Array&& o) noexcept {
     std::swap(plain_, o.plain_);
     std::swap(versioned_, o.versioned_);

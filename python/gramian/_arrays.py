@@ -47,6 +47,9 @@ class Library(Protocol):
 
     def capsule(self, value: Any, dtype: str) -> object: ...
 
+    def written(self, value: Any) -> None:
+        """Tells the library that the kernel has changed an array of the caller's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Array:
@@ -61,6 +64,10 @@ class Array:
     def capsule(self) -> object:
         """A DLPack capsule; good for one call."""
         return self.library.capsule(self.value, self.dtype)
+
+    def written(self) -> None:
+        """To be called once a result has been put into the array."""
+        self.library.written(self.value)
 
     def empty_like(self, shape: tuple[int, ...], dtype: str) -> Array:
         """An array without values, of the same library and device, row-major."""
@@ -92,7 +99,7 @@ class _NumPy:
         return strides
 
     def writable(self, value: Any) -> bool:
-        return bool(value.flags.writeable)
+        return bool(value.flags.writeable) and _whole_elements(value)
 
     def empty(self, shape: tuple[int, ...], dtype: str, device: Device) -> Any:
         return np.empty(shape, _numpy_dtype(dtype))
@@ -100,10 +107,18 @@ class _NumPy:
     def capsule(self, value: Any, dtype: str) -> object:
         if dtype == "bfloat16":
             value = value.view(np.uint16)
-        if not value.flags.aligned or any(s % value.itemsize for s in value.strides):
-            value = value.copy()  # strides that count no whole elements, as in a packed record
+        if not _whole_elements(value):
+            value = value.copy()
         capsule: object = value.__dlpack__(max_version=(1, 1))
         return capsule
+
+    def written(self, value: Any) -> None:
+        pass
+
+
+def _whole_elements(value: Any) -> bool:
+    """False for fields of packed records and the like, which DLPack cannot describe."""
+    return bool(value.flags.aligned) and not any(s % value.itemsize for s in value.strides)
 
 
 def _numpy_dtype(dtype: str) -> np.dtype[Any]:
@@ -123,10 +138,21 @@ class _Torch:
 
     def describe(self, value: Any, name: str) -> tuple[str, Device]:
         torch = sys.modules["torch"]
-        if value.layout != torch.strided:
+        if value.layout != torch.strided or value.is_nested:
             raise TypeError(f"{name} is a torch tensor of layout {value.layout}; it must be dense")
+        if _without_memory(value):
+            raise TypeError(
+                f"{name} is a torch tensor without memory of its own ({type(value).__name__}, or "
+                "one inside torch.func or torch.compile); it must be a plain tensor"
+            )
         if value.device.type not in ("cpu", "cuda"):
             raise TypeError(f"{name} lies on torch device {value.device}; it must be cpu or cuda")
+        forward = torch.autograd.forward_ad
+        if forward.unpack_dual(value).tangent is not None:
+            raise TypeError(
+                f"{name} carries a forward-mode tangent, and this function defines no derivative "
+                f"for it; pass torch.autograd.forward_ad.unpack_dual({name}).primal"
+            )
         if value.requires_grad and torch.is_grad_enabled():
             raise TypeError(
                 f"{name} requires grad, and this function defines no gradient for it; pass "
@@ -150,6 +176,16 @@ class _Torch:
     def capsule(self, value: Any, dtype: str) -> object:
         # Conjugate and negative views are bits on the tensor that DLPack cannot carry.
         return value.detach().resolve_conj().resolve_neg().__dlpack__()
+
+    def written(self, value: Any) -> None:
+        # As torch's own in-place functions do: a backward pass that saved the old values must fail.
+        sys.modules["torch"].autograd.graph.increment_version(value)
+
+
+def _without_memory(value: Any) -> bool:
+    torch = sys.modules["torch"]
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+    return bool(wrapped(value)) or any(c.__name__ == "FakeTensor" for c in type(value).__mro__)
 
 
 class _CuPy:
@@ -177,6 +213,9 @@ class _CuPy:
     def capsule(self, value: Any, dtype: str) -> object:
         return value.__dlpack__()
 
+    def written(self, value: Any) -> None:
+        pass
+
 
 LIBRARIES: tuple[Library, ...] = (_NumPy(), _Torch(), _CuPy())
 
@@ -193,7 +232,8 @@ def _from_dlpack(value: Any, name: str) -> Any:
             return cupy.from_dlpack(value)
     except (BufferError, RuntimeError, ValueError) as error:
         raise TypeError(
-            f"{name} is a {_type_name(value)} whose __dlpack__ gave no usable array: {error}"
+            f"{name} is a {_type_name(value)} whose __dlpack__ gave no usable array: {error} (of "
+            "the accepted dtypes, bfloat16 cannot be taken from an object with only __dlpack__)"
         ) from error
     raise TypeError(f"{name} lies on DLPack device type {kind}; it must be a CPU (1) or CUDA (2)")
 
@@ -253,8 +293,9 @@ def output(out: Any, like: Array, name: str = "out") -> Array:
             raise ValueError(f"{name} has {what} {given}; it must be {wanted}, as the input's")
     if not library.writable(out):
         raise ValueError(
-            f"{name} cannot be written: it is read-only, or a torch view with a pending conjugation "
-            "or negation; it must be writable"
+            f"{name} cannot be written in place: it is read-only, misaligned (as a field of a "
+            "packed record), or a torch view with a pending conjugation or negation; it must be "
+            "writable"
         )
     if _overlaps_itself(shape, library.strides(out)):
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from types import ModuleType
 
 from . import _cpu
@@ -32,10 +33,10 @@ def for_device(device: tuple[str, int]) -> ModuleType:
 
 
 def cuda_module() -> ModuleType | None:
-    """The CUDA module, or None where it was not built."""
-    try:
-        from . import _cuda
-    except ImportError:
+    """The CUDA module, or None where it is not installed. One that fails to load raises why."""
+    if find_spec(f"{__package__}._cuda") is None:
         return None
+    from . import _cuda
+
     module: ModuleType = _cuda
     return module

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from . import _arrays, _backend, _cpu, coefficients
 from .coefficients import Row
 
@@ -64,8 +66,10 @@ def newton_schulz(
     ----------
     x : array of shape (..., m, n)
         NumPy array, CuPy array, torch tensor or any object with ``__dlpack__``; float16, bfloat16,
-        float32, float64, complex64 or complex128; any strides. Leading dimensions are a batch in
-        which each matrix has its own scale. Never written to, unless it is also `out`.
+        float32, float64, complex64 or complex128; any strides. (An object that has nothing but
+        ``__dlpack__`` cannot hold bfloat16: NumPy has no such type of its own.) Leading dimensions
+        are a batch in which each matrix has its own scale. Never written to, unless it is also
+        `out`.
     steps : int, default 5
         Number of steps, at least 1.
     coefficients : str or sequence of (a, b, c), default "polar_express"
@@ -113,8 +117,11 @@ def newton_schulz(
     -----
     Cost, with :math:`m \le n` the sides and :math:`T` steps: :math:`T(3n/m + 1)m^3` floating-point
     operations in the standard form. The Gram form with :math:`K` restarts takes
-    :math:`(3(K+1)n/m + 4T - 3(K+1))m^3`. Memory besides `x` and the result: at most
-    :math:`3m^2 + mn` elements.
+    :math:`(3(K+1)n/m + 4T - 3(K+1))m^3`. Memory besides `x` and the result: :math:`3m^2` elements
+    of the compute precision in the standard form, :math:`4m^2` in the Gram form, :math:`mn` more
+    where the result cannot be computed in place (half precision, another `compute_dtype`, an `out`
+    with neither rows nor columns adjacent), and packing buffers of some hundred times :math:`m`.
+    An `out` that overlaps `x` in another layout costs a copy of `x`.
 
     Scaling `x` by a power of two leaves the result the same bit for bit, and so does the number of
     threads.
@@ -145,7 +152,7 @@ def newton_schulz(
         raise TypeError(f"method is {method!r}; it must be one of {_METHODS}")
     if method not in _METHODS:
         raise ValueError(f"method is {method!r}; it must be one of {_METHODS}")
-    if check_finite is not None and not isinstance(check_finite, bool):
+    if check_finite is not None and not isinstance(check_finite, bool | np.bool_):
         raise TypeError(f"check_finite is {check_finite!r}; it must be None, True or False")
     double_precision = _double_precision(compute_dtype, checked.dtype)
     table = _table(coefficients, count, rule)
@@ -169,10 +176,11 @@ def newton_schulz(
         used,
         restarts,
         double_precision,
-        check_finite is not False,
+        check_finite is None or bool(check_finite),
         residual and residual.capsule(),
         norm_bound and norm_bound.capsule(),
     )
+    result.written()
     if residual is None or norm_bound is None:
         return result.value
     return result.value, NewtonSchulzInfo(residual.value, count, used, restarts, norm_bound.value)
@@ -187,7 +195,7 @@ def _normalization(normalization: Any) -> tuple[str, float]:
     rule = coefficients._scale(normalization)
     if isinstance(normalization, str):
         return rule, 1.0
-    return "bound", float(normalization)
+    return "bound", float(normalization)  # checked by _scale
 
 
 def _table(rows: Any, steps: int, rule: str) -> tuple[Row, ...]:

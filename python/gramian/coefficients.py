@@ -248,7 +248,14 @@ def _real(argument: str, value: object) -> float:
         raise TypeError(
             f"{argument} must be a real number, got {value!r} of type {type(value).__name__}"
         )
-    return float(value)
+    return _float(argument, value)
+
+
+def _float(argument: str, value: Real) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{argument} is too large for a floating-point number") from None
 
 
 def _scale(normalization: object) -> str:
@@ -258,11 +265,13 @@ def _scale(normalization: object) -> str:
         if normalization not in ("schatten", "frobenius"):
             raise ValueError(f"normalization={normalization!r} is unknown; {allowed}")
         return normalization
+    if getattr(normalization, "ndim", None) == 0 and hasattr(normalization, "item"):
+        normalization = normalization.item()  # a norm as NumPy and torch return it
     if isinstance(normalization, bool) or not isinstance(normalization, Real):
         raise TypeError(
             f"normalization={normalization!r} is of type {type(normalization).__name__}; {allowed}"
         )
-    bound = float(normalization)
+    bound = _float("normalization", normalization)
     if not (bound > 0.0 and math.isfinite(bound)):
         raise ValueError(f"normalization={normalization!r} is not allowed; {allowed}")
     return "schatten"

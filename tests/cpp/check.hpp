@@ -10,7 +10,8 @@ namespace gramian::test {
 inline int failures = 0;
 inline int checks = 0;
 
-inline void report(bool ok, const char* file, int line, const char* what, double got, double bound) {
+inline void report(bool ok, const char* file, int line, const char* what, double got,
+                   double bound) {
   ++checks;
   if (ok) return;
   ++failures;
@@ -24,8 +25,9 @@ inline int finish() {
 
 }  // namespace gramian::test
 
-#define CHECK(condition)                                                                     \
+#define CHECK(condition) \
   ::gramian::test::report(static_cast<bool>(condition), __FILE__, __LINE__, #condition, 0, 1)
 /// value <= bound; NaN fails.
-#define CHECK_AT_MOST(value, bound) \
-  ::gramian::test::report((value) <= (bound), __FILE__, __LINE__, #value " <= " #bound, (value), (bound))
+#define CHECK_AT_MOST(value, bound)                                                              \
+  ::gramian::test::report((value) <= (bound), __FILE__, __LINE__, #value " <= " #bound, (value), \
+                          (bound))

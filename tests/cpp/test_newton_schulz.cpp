@@ -39,10 +39,9 @@ NewtonSchulzOptions options_for(index_t rows, index_t cols, NewtonSchulzMethod m
   options.normalization = normalization;
   options.bound = 40.0;
   options.double_precision = std::is_same_v<real_t<T>, double>;
-  options.plan = plan_newton_schulz(rows, cols, options.table,
-                                    options.double_precision ? unit_roundoff<double>
-                                                             : unit_roundoff<float>,
-                                    method);
+  options.plan = plan_newton_schulz(
+      rows, cols, options.table,
+      options.double_precision ? unit_roundoff<double> : unit_roundoff<float>, method);
   return options;
 }
 
@@ -67,7 +66,8 @@ std::vector<wide> reference(const std::vector<T>& entries, index_t rows, index_t
   };
   double s = options.bound;
   if (options.normalization == Normalization::frobenius) s = norm(x);
-  if (options.normalization == Normalization::schatten) s = std::sqrt(std::sqrt(norm(square(gram_of_x()))));
+  if (options.normalization == Normalization::schatten)
+    s = std::sqrt(std::sqrt(norm(square(gram_of_x()))));
   for (wide& v : x) v /= s;
   for (const Row& row : options.table) {
     const auto g = gram_of_x();
@@ -78,7 +78,8 @@ std::vector<wide> reference(const std::vector<T>& entries, index_t rows, index_t
         p[e] = row.c * p[e] + row.b * g[e] + (i == j ? row.a : 0.0);
       }
     const auto pv = row_major<const wide>(p.data(), m, m);
-    x = tall ? product_reference<wide, wide>(view(), pv) : product_reference<wide, wide>(pv, view());
+    x = tall ? product_reference<wide, wide>(view(), pv)
+             : product_reference<wide, wide>(pv, view());
   }
   return x;
 }
@@ -128,7 +129,8 @@ void bad_and_empty_input_is_told() {
   std::vector<float> residual(3, -1.0f);
   NewtonSchulzInfo info;
   info.residual = array(residual, {3});
-  CHECK(newton_schulz(array(zeros, {3, 0, 20}), array(out, {3, 0, 20}), options, info) == Status::ok);
+  CHECK(newton_schulz(array(zeros, {3, 0, 20}), array(out, {3, 0, 20}), options, info) ==
+        Status::ok);
   CHECK(residual == std::vector<float>(3));
 }
 
@@ -139,7 +141,8 @@ void overlap_is_handled() {
   auto memory = random_entries<double>(m * n + 25, 8);
   auto x = std::vector<double>(memory.begin() + 25, memory.end());
   std::vector<double> want(x.size());
-  const auto options = options_for<double>(m, n, NewtonSchulzMethod::standard, Normalization::schatten);
+  const auto options =
+      options_for<double>(m, n, NewtonSchulzMethod::standard, Normalization::schatten);
   CHECK(newton_schulz(array(x, {m, n}), array(want, {m, n}), options) == Status::ok);
   ArrayRef shifted = array(memory, {m, n});
   ArrayRef in = shifted;
@@ -151,8 +154,14 @@ void overlap_is_handled() {
 }  // namespace
 
 int main() {
-  for (const auto& [rows, cols] : {std::pair<index_t, index_t>{1, 1}, {1, 12}, {12, 1}, {20, 20},
-                                   {33, 70}, {70, 33}, {128, 128}, {150, 160}}) {
+  for (const auto& [rows, cols] : {std::pair<index_t, index_t>{1, 1},
+                                   {1, 12},
+                                   {12, 1},
+                                   {20, 20},
+                                   {33, 70},
+                                   {70, 33},
+                                   {128, 128},
+                                   {150, 160}}) {
     matches_reference<float>(rows, cols);
     matches_reference<double>(rows, cols);
     matches_reference<std::complex<float>>(rows, cols);

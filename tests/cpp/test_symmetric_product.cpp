@@ -41,9 +41,8 @@ void gram_matches_reference(index_t m, index_t n) {
     const index_t rows = left ? m : n;
     const index_t cols = left ? n : m;
     const T* p = entries.data();
-    const MatrixView<const T> views[] = {{p, rows, cols, cols, 1},
-                                         {p, rows, cols, 1, rows},
-                                         {p + m * n - 1, rows, cols, -cols, -1}};
+    const MatrixView<const T> views[] = {
+        {p, rows, cols, cols, 1}, {p, rows, cols, 1, rows}, {p + m * n - 1, rows, cols, -cols, -1}};
     const WorkspaceMemory memory(product_workspace<T>(m, n));
     CHECK(memory.ok());
     for (const auto& x : views) {
@@ -104,8 +103,7 @@ void apply_in_place_matches_reference(index_t m, index_t n) {
   const WorkspaceMemory memory(product_workspace<T>(m, m) + apply_workspace<T>(m, n, ctx.size()));
   const WorkspaceMemory for_s(packed_hermitian_bytes<T>(m));
   const auto sv = row_major<const T>(s.data(), m, m);
-  gram<T>(ctx, row_major(x.data(), m, m), Side::left, {}, row_major(s.data(), m, m),
-          memory.view());
+  gram<T>(ctx, row_major(x.data(), m, m), Side::left, {}, row_major(s.data(), m, m), memory.view());
   for (const bool left : {true, false}) {
     const index_t rows = left ? m : n;
     const index_t cols = left ? n : m;
@@ -153,11 +151,21 @@ void bits_do_not_depend_on_threads(index_t m, index_t n) {
 template <class T>
 void all() {
   // Around the tile, panel and block sizes of every instruction set, and past the depth block.
-  for (const auto& [m, n] : {std::pair<index_t, index_t>{1, 1}, {1, 9}, {2, 3}, {7, 8}, {16, 16},
-                             {17, 40}, {47, 49}, {48, 300}, {97, 257}, {200, 513}})
+  for (const auto& [m, n] : {std::pair<index_t, index_t>{1, 1},
+                             {1, 9},
+                             {2, 3},
+                             {7, 8},
+                             {16, 16},
+                             {17, 40},
+                             {47, 49},
+                             {48, 300},
+                             {97, 257},
+                             {200, 513}})
     gram_matches_reference<T>(m, n);
-  for (const index_t m : {1, 5, 16, 33, 48, 95, 130, 261}) commuting_product_matches_reference<T>(m);
-  for (const auto& [m, n] : {std::pair<index_t, index_t>{1, 1}, {3, 50}, {20, 20}, {49, 131}, {270, 410}})
+  for (const index_t m : {1, 5, 16, 33, 48, 95, 130, 261})
+    commuting_product_matches_reference<T>(m);
+  for (const auto& [m, n] :
+       {std::pair<index_t, index_t>{1, 1}, {3, 50}, {20, 20}, {49, 131}, {270, 410}})
     apply_in_place_matches_reference<T>(m, n);
   bits_do_not_depend_on_threads<T>(300, 500);
 }

@@ -10,10 +10,9 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from gramian import _cpu, coefficients
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from gramian import _cpu, coefficients
 
 
 def _load_reference():

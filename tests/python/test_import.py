@@ -32,8 +32,7 @@ def test_torch_can_come_before_or_after(run_python):
 def test_import_is_quick(run_python):
     """Beyond NumPy at most 0.5 s: a generous bound, that an import of torch would break."""
     code = (
-        "import time, numpy; t = time.perf_counter(); import gramian;"
-        "print(time.perf_counter() - t)"
+        "import time, numpy; t = time.perf_counter(); import gramian;print(time.perf_counter() - t)"
     )
     assert min(float(run_python(code)) for _ in range(3)) < 0.5
 

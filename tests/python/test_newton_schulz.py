@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import struct
+import time
 from importlib import metadata
 
 import gramian as gm
@@ -111,9 +112,7 @@ def test_sizes_on_both_sides_of_tile_edges(side, dtype):
 def test_number_of_steps(steps, method, preset):
     x = matrices.build("gaussian_wide")
     rows = preset_rows(preset, steps)
-    q, info = gm.newton_schulz(
-        x, steps, coefficients=preset, method=method, return_info=True
-    )
+    q, info = gm.newton_schulz(x, steps, coefficients=preset, method=method, return_info=True)
     assert info.steps == steps
     assert all(0 < t < steps for t in info.restarts)
     check(x, q, info, rows, "schatten")
@@ -159,9 +158,7 @@ def test_rows_may_come_in_any_sequence(container):
 )
 def test_any_rows_used_as_they_stand(seed, rows, shape, method):
     x = np.random.default_rng(seed).standard_normal(shape)
-    q, info = gm.newton_schulz(
-        x, len(rows), coefficients=rows, method=method, return_info=True
-    )
+    q, info = gm.newton_schulz(x, len(rows), coefficients=rows, method=method, return_info=True)
     check(x, q, info, rows, "schatten")
 
 
@@ -177,8 +174,10 @@ def test_gram_and_standard_agree(name, dtype):
     )
     distance = reference.rms_distance(gram, standard.astype(np.float64))
     assert distance <= allowed
-    # The tolerance grows with a poor choice of restarts; this does not: 1e3 u on these inputs.
-    assert distance <= 1e3 * reference.UNIT_ROUNDOFF[dtype]
+    # The tolerance grows with a poor choice of restarts; this does not. With one restart at five
+    # steps spikes + noise reach 1.2e3 u; the second would halve that for a quarter of the time at
+    # aspect 4, and is not taken (docs/notes/newton_schulz.md).
+    assert distance <= 2e3 * reference.UNIT_ROUNDOFF[dtype]
 
 
 def test_default_calls_agree_with_their_method():
@@ -504,6 +503,18 @@ def test_info_without_result_is_the_same_result():
     assert isinstance(gm.newton_schulz(x, method="gram", return_info=True)[1].restarts, tuple)
     with pytest.raises(AttributeError):
         info.steps = 3
+
+
+@pytest.mark.thread_unsafe
+@pytest.mark.parametrize("method", ["auto", "gram"])
+@pytest.mark.parametrize("coefficients", ["polar_express", "taylor"])
+def test_many_steps_are_planned_quickly(coefficients, method):
+    """Choosing restarts among 199 places must not be a search of all their sets."""
+    x = matrices.build("gaussian_square", 0, np.float64)[:8]
+    begin = time.thread_time()
+    q, info = gm.newton_schulz(x, 200, coefficients=coefficients, method=method, return_info=True)
+    assert time.thread_time() - begin < 1
+    check(x, q, info, preset_rows(coefficients, 200), "schatten")
 
 
 # ---- Real weights -------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 // The threads of one call. All contexts of the process share one set of workers and one limit:
-// however many Python threads call at once, at most num_threads() of them and of the workers
-// compute at any time; the rest wait for their turn.
+// however many threads call at once, at most num_threads() of them and of the workers compute at
+// any time, and the rest wait for their turn; calls too short to matter are let through.
 #pragma once
 
 #include <type_traits>

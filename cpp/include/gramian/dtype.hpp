@@ -10,6 +10,23 @@ namespace gramian {
 
 enum class DType { float16, bfloat16, float32, float64, complex64, complex128 };
 
+/// Bytes of an element.
+constexpr int element_size(DType dtype) {
+  switch (dtype) {
+    case DType::float16:
+    case DType::bfloat16:
+      return 2;
+    case DType::float32:
+      return 4;
+    case DType::float64:
+    case DType::complex64:
+      return 8;
+    case DType::complex128:
+      return 16;
+  }
+  return 0;
+}
+
 /// IEEE binary16.
 struct Half {
   std::uint16_t bits;
@@ -31,8 +48,7 @@ inline float to_float(Half v) {
   // binary16 are multiples of 2^-24, exact in binary32.
   if (magnitude >= 0x7c00u)
     return std::bit_cast<float>(sign | 0x7f800000u | ((magnitude & 0x3ffu) << 13));
-  if (magnitude >= 0x0400u)
-    return std::bit_cast<float>(sign | ((magnitude << 13) + (112u << 23)));
+  if (magnitude >= 0x0400u) return std::bit_cast<float>(sign | ((magnitude << 13) + (112u << 23)));
   const float small = static_cast<float>(magnitude) * 0x1p-24f;
   return sign ? -small : small;
 }

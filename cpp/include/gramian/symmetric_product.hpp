@@ -61,15 +61,15 @@ std::size_t apply_workspace(index_t m, index_t long_side, int threads);
 template <class T>
 std::size_t packed_hermitian_bytes(index_t m);
 
-#define GRAMIAN_DECLARE_PRODUCTS(T)                                                              \
+#define GRAMIAN_DECLARE_PRODUCTS(T)                                                             \
   extern template void gram<T>(Context&, MatrixView<const T>, Side, const Update<T>&,           \
-                               MatrixView<T>, Workspace);                                        \
+                               MatrixView<T>, Workspace);                                       \
   extern template void hermitian_product<T>(Context&, MatrixView<const T>, MatrixView<const T>, \
-                                            const Update<T>&, MatrixView<T>, Workspace);         \
-  extern template void apply<T>(Context&, MatrixView<const T>, Side, real_t<T>, MatrixView<T>,   \
-                                Workspace, Workspace);                                           \
-  extern template std::size_t packed_hermitian_bytes<T>(index_t);                                \
-  extern template std::size_t product_workspace<T>(index_t, index_t);                            \
+                                            const Update<T>&, MatrixView<T>, Workspace);        \
+  extern template void apply<T>(Context&, MatrixView<const T>, Side, real_t<T>, MatrixView<T>,  \
+                                Workspace, Workspace);                                          \
+  extern template std::size_t packed_hermitian_bytes<T>(index_t);                               \
+  extern template std::size_t product_workspace<T>(index_t, index_t);                           \
   extern template std::size_t apply_workspace<T>(index_t, index_t, int);
 
 GRAMIAN_DECLARE_PRODUCTS(float)

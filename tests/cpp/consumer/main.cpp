@@ -17,8 +17,7 @@ int main() {
   gramian::NewtonSchulzOptions options;
   options.table = *gramian::preset_table("polar_express_paper", 10);
   options.double_precision = true;
-  options.plan =
-      gramian::plan_newton_schulz(2, 3, options.table, gramian::unit_roundoff<double>);
+  options.plan = gramian::plan_newton_schulz(2, 3, options.table, gramian::unit_roundoff<double>);
   const gramian::NewtonSchulzInfo info{{residual.data(), gramian::DType::float64, {}, {}}, {}};
   const gramian::Status status = gramian::newton_schulz(in, out, options, info);
   std::printf("gramian %s, %s: residual %.1e\n", gramian::version(),
