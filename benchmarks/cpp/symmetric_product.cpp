@@ -43,8 +43,8 @@ using Clock = std::chrono::steady_clock;
 constexpr double wanted = 1.6;
 constexpr double block_seconds = 0.1;
 // OpenBLAS's threads spin for 2^26 clock ticks, about 26 ms, after a product, and would take the
-// second core from whatever comes next.
-constexpr auto pause_between_blocks = std::chrono::milliseconds(60);
+// second core from whatever comes next; now and then for longer.
+constexpr auto pause_between_blocks = std::chrono::milliseconds(150);
 
 struct Options {
   bool check = false;
