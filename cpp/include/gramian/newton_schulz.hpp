@@ -62,8 +62,10 @@ struct NewtonSchulzInfo {
 /// out <- the iterate after all steps, for each matrix of the batch on its own. out has x's shape
 /// and dtype; it may overlap x in any way. A zero matrix gives zero; without check_finite a matrix
 /// with NaN or infinity gives NaN, and the others are not touched by it.
-/// Uses up to num_threads() threads; scratch memory is at most 3 m^2 + m n elements of the
-/// precision computed in (m <= n the sides), plus packing buffers of O(512 (m + threads * m)).
+/// Uses up to num_threads() threads. Scratch memory, in elements of the precision computed in and
+/// with sides m <= n: 3 m^2 in the standard form, 4 m^2 in the Gram form, m n more where out cannot
+/// hold the iterate (another type, or neither rows nor columns adjacent), and packing buffers of
+/// about 512 m and 192 m per thread. An out that overlaps x in another layout costs a copy of x.
 Status newton_schulz(const ArrayRef& x, const ArrayRef& out, const NewtonSchulzOptions& options,
                      const NewtonSchulzInfo& info = {});
 
