@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
+import importlib.util
 import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
 
+import gramian as gm
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.reference import gpu
 
 settings.register_profile(
     "ci",
@@ -78,6 +84,10 @@ class Library:
     halves: tuple[str, ...] = ("float16",)
     device: str | None = None
     modules: dict = field(default_factory=dict, compare=False)
+
+    @property
+    def on_gpu(self):
+        return self.device == "cuda" or self.name == "cupy"
 
     def array(self, x, dtype=None):
         """This library's array of the NumPy array x, cast to the dtype of that name."""
@@ -177,6 +187,75 @@ def xp(request) -> Library:
 def owner(request) -> Library:
     """The libraries that allocate results themselves, and so can own ``out``."""
     return make_library(request.param)
+
+
+# ---- Machines -----------------------------------------------------------------------------------
+
+
+class Machine:
+    """``gm.newton_schulz`` on the CPU or on a GPU, from NumPy arrays to NumPy arrays.
+
+    bfloat16 is that of ml_dtypes here.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+        self.torch = make_library("torch-cuda").modules["torch"] if name == "gpu" else None
+
+    def __call__(self, x, *args, **kwargs):
+        if self.torch is None:
+            return gm.newton_schulz(x, *args, **kwargs)
+        result = gm.newton_schulz(self.put(x), *args, **kwargs)
+        if not kwargs.get("return_info"):
+            return self.get(result)
+        q, info = result
+        figures = {"residual": self.get(info.residual), "norm_bound": self.get(info.norm_bound)}
+        return self.get(q), dataclasses.replace(info, **figures)
+
+    def put(self, x):
+        if self.torch is None:
+            return x
+        x = np.ascontiguousarray(x)
+        if x.dtype.name == "bfloat16":
+            return self.torch.from_numpy(x.view(np.int16)).to("cuda").view(self.torch.bfloat16)
+        return self.torch.from_numpy(x).to("cuda")
+
+    def get(self, a):
+        if self.torch is None:
+            return a
+        if a.dtype == self.torch.bfloat16:
+            return a.view(self.torch.int16).cpu().numpy().view("bfloat16")
+        return a.cpu().numpy()
+
+    def arithmetic(self, dtype, compute_dtype=None):
+        if self.torch is not None:
+            return gpu.arithmetic(dtype, compute_dtype)
+        return compute_dtype or ("float32" if dtype in ("float16", "bfloat16") else dtype)
+
+    def tolerance(self, x, rows, *, dtype=None, compute_dtype=None, **kwargs):
+        """Allowed ``rms_distance`` to the exact polynomial, of one matrix."""
+        dtype = x.dtype.name if dtype is None else dtype
+        return gpu.tolerance(x, rows, dtype=dtype, compute=self.arithmetic(dtype, compute_dtype),
+                             **kwargs)  # fmt: skip
+
+
+HALVES = ("float16", "bfloat16")
+
+
+def machines(host, gpu=None):
+    """Parameters (machine, dtype); a GPU has the halves as well unless told which it has."""
+    on_gpu = dict.fromkeys((*HALVES, *host) if gpu is None else gpu)
+    return [("cpu", d) for d in host] + [
+        pytest.param("gpu", d, marks=pytest.mark.gpu) for d in on_gpu
+    ]
+
+
+@pytest.fixture(scope="session", params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
+def machine(request) -> Machine:
+    """Both machines; with a dtype: parametrize(("machine", "dtype"), machines(...), indirect)."""
+    if request.param == "gpu" or importlib.util.find_spec("ml_dtypes"):
+        importlib.import_module("ml_dtypes")  # teaches NumPy the name bfloat16
+    return Machine(request.param)
 
 
 # ---- Subprocesses -------------------------------------------------------------------------------

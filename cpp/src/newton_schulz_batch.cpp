@@ -1,7 +1,6 @@
 // newton_schulz over a batch: element types, layouts, overlap, and how threads share the work.
 #include <algorithm>
 #include <cmath>
-#include <cstdint>
 #include <limits>
 #include <new>
 
@@ -213,33 +212,10 @@ class Batch {
   bool in_place_ = false;
 };
 
-/// First and one past last byte that the array's strides can reach.
-std::pair<std::uintptr_t, std::uintptr_t> extent(const ArrayRef& a) {
-  index_t low = 0;
-  index_t high = 0;
-  for (std::size_t d = 0; d < a.shape.size(); ++d) {
-    const index_t reach = (a.shape[d] - 1) * a.strides[d];
-    (reach < 0 ? low : high) += reach;
-  }
-  const auto base = reinterpret_cast<std::uintptr_t>(a.data);
-  const index_t size = element_size(a.dtype);
-  return {base + static_cast<std::uintptr_t>(low * size),
-          base + static_cast<std::uintptr_t>((high + 1) * size)};
-}
-
-bool same_entries(const ArrayRef& a, const ArrayRef& b) {
-  if (a.data != b.data) return false;
-  for (std::size_t d = 0; d < a.shape.size(); ++d)
-    if (a.shape[d] > 1 && a.strides[d] != b.strides[d]) return false;
-  return true;
-}
-
 /// Entries written before they are read would corrupt the input. The same entries in the same
 /// places are safe: a matrix is read whole before its result is written.
 bool must_copy(const ArrayRef& x, const ArrayRef& out) {
-  const auto [x0, x1] = extent(x);
-  const auto [o0, o1] = extent(out);
-  return x0 < o1 && o0 < x1 && !same_entries(x, out);
+  return overlaps(x, out) && !same_entries(x, out);
 }
 
 template <class S, class T>

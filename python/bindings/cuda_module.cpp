@@ -1,31 +1,46 @@
-// The CUDA module: so far it tells what CUDA sees; the kernels join it one concept at a time.
+// The CUDA module: what CUDA sees of the machine, and what the bind_cuda_*.cpp files define.
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
+#include "cublas.hpp"
 #include "gramian/cuda/device_info.hpp"
+
+namespace gramian::python {
 
 namespace py = pybind11;
 
-PYBIND11_MODULE(_cuda, m, py::mod_gil_not_used()) {
+void bind_cuda_newton_schulz(py::module_& m);
+
+namespace {
+
+py::dict system_info() {
+  const cuda::SystemInfo info = cuda::system_info();
+  py::list devices;
+  for (const auto& d : info.devices) {
+    py::dict device;
+    device["name"] = d.name;
+    device["compute_capability"] = py::make_tuple(d.major, d.minor);
+    device["multiprocessors"] = d.multiprocessors;
+    device["memory"] = d.memory;
+    devices.append(device);
+  }
+  py::dict out;
+  out["runtime"] = info.runtime;
+  out["driver"] = info.driver;
+  out["devices"] = devices;
+  out["error"] = info.error;
+  return out;
+}
+
+}  // namespace
+
+}  // namespace gramian::python
+
+PYBIND11_MODULE(_cuda, m, pybind11::mod_gil_not_used()) {
   m.doc() = "The CUDA side of gramian; private.";
-  m.def(
-      "system_info",
-      [] {
-        const gramian::cuda::SystemInfo info = gramian::cuda::system_info();
-        py::list devices;
-        for (const auto& d : info.devices) {
-          py::dict device;
-          device["name"] = d.name;
-          device["compute_capability"] = py::make_tuple(d.major, d.minor);
-          device["multiprocessors"] = d.multiprocessors;
-          device["memory"] = d.memory;
-          devices.append(device);
-        }
-        py::dict out;
-        out["runtime"] = info.runtime;
-        out["driver"] = info.driver;
-        out["devices"] = devices;
-        out["error"] = info.error;
-        return out;
-      },
-      "Runtime and driver versions, devices, and why there are none.");
+  m.def("system_info", &gramian::python::system_info,
+        "Runtime and driver versions, devices, and why there are none.");
+  m.def("set_library_directories", &gramian::cuda::set_library_directories,
+        pybind11::arg("directories"), "Where cuBLAS is looked for, before the system's places.");
+  gramian::python::bind_cuda_newton_schulz(m);
 }

@@ -6,6 +6,9 @@ namespace gramian::python {
 
 namespace {
 
+// What cudaMalloc guarantees, and so every allocator on top of it; kernels count on it.
+constexpr std::uintptr_t device_alignment = 256;
+
 bool same_type(dlpack::DataType t, DType dtype) {
   if (t.lanes != 1 || t.bits != 8 * element_size(dtype)) return false;
   switch (t.code) {
@@ -37,11 +40,32 @@ DType dtype_from_name(const std::string& name) {
   throw py::value_error("unknown dtype " + name);
 }
 
-ArrayRef Array::ref(const char* name, DType dtype, bool writable) const {
+void Array::check_place(const char* name, const Place& place) const {
+  const dlpack::Device& device = tensor().device;
+  if (device.type != place.types[0] && device.type != place.types[1])
+    refuse(name, "lies on DLPack device type " + std::to_string(device.type) +
+                     "; this module computes on " + place.name);
+  if (place.id >= 0 && device.id != place.id)
+    refuse(name, "lies on device " + std::to_string(device.id) + ", and the call computes on " +
+                     std::to_string(place.id));
+}
+
+std::byte* Array::scratch(const char* name, std::size_t bytes, const Place& place) const {
+  check_place(name, place);
   const dlpack::Tensor& t = tensor();
-  if (t.device.type != dlpack::cpu && t.device.type != dlpack::cuda_host)
-    refuse(name, "lies on DLPack device type " + std::to_string(t.device.type) +
-                     "; this module computes on the CPU (1)");
+  const bool flat = t.ndim == 1 && t.shape && (!t.strides || t.strides[0] == 1);
+  if (!flat || t.dtype.code != dlpack::unsigned_int || t.dtype.bits != 8 || t.dtype.lanes != 1 ||
+      !t.data || t.shape[0] < 0 || static_cast<std::uint64_t>(t.shape[0]) < bytes || read_only())
+    refuse(name, "must be " + std::to_string(bytes) + " writable bytes without gaps");
+  std::byte* data = static_cast<std::byte*>(t.data) + t.byte_offset;
+  if (reinterpret_cast<std::uintptr_t>(data) % device_alignment != 0)
+    refuse(name, "must be aligned to " + std::to_string(device_alignment) + " bytes");
+  return data;
+}
+
+ArrayRef Array::ref(const char* name, DType dtype, bool writable, const Place& place) const {
+  check_place(name, place);
+  const dlpack::Tensor& t = tensor();
   if (!same_type(t.dtype, dtype)) refuse(name, "its capsule has another element type");
   if (writable && read_only()) refuse(name, "is read-only");
   if (t.ndim < 0 || (t.ndim > 0 && !t.shape)) refuse(name, "its capsule has no shape");

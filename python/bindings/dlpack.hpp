@@ -5,6 +5,7 @@
 
 #include <pybind11/pybind11.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -64,6 +65,17 @@ inline constexpr std::uint64_t flag_read_only = 1;
 
 }  // namespace dlpack
 
+/// Where a module's arrays must lie: its DLPack device types, and for a GPU which one.
+struct Place {
+  dlpack::DeviceType types[2];
+  std::int32_t id;  // negative: any
+  const char* name;
+};
+inline constexpr Place host = {{dlpack::cpu, dlpack::cuda_host}, -1, "the CPU (1)"};
+constexpr Place gpu(std::int32_t id) {
+  return {{dlpack::cuda, dlpack::cuda_managed}, id, "CUDA devices (2)"};
+}
+
 /// A consumed capsule.
 class Array {
  public:
@@ -107,9 +119,14 @@ class Array {
 
   /// The array as elements of `dtype`, which Python has already told from the array's own type
   /// (NumPy exports bfloat16 as 16-bit integers, for want of a type of its own).
-  ArrayRef ref(const char* name, DType dtype, bool writable) const;
+  ArrayRef ref(const char* name, DType dtype, bool writable, const Place& place = host) const;
+
+  /// The first `bytes` of an array of bytes without gaps, aligned as device memory is.
+  std::byte* scratch(const char* name, std::size_t bytes, const Place& place) const;
 
  private:
+  void check_place(const char* name, const Place& place) const;
+
   dlpack::Managed* plain_ = nullptr;
   dlpack::ManagedVersioned* versioned_ = nullptr;
 };

@@ -1,8 +1,9 @@
 """The one place that knows array libraries: what an argument is, where it lies, how it travels.
 
-Every array goes to the compiled code as a DLPack capsule and every result is allocated by the
-library the input came from. Neither torch nor CuPy is imported here: an array of theirs can only
-exist once its library is loaded.
+Every array goes to the compiled code as a DLPack capsule, and every result and all work space on
+a GPU is allocated by the library the input came from, on the stream that it would use itself: so
+memory that is freed while work is queued is handed out again in that stream's order. Neither torch
+nor CuPy is imported here: an array of theirs can only exist once its library is loaded.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -34,7 +36,7 @@ class Library(Protocol):
 
     name: str
 
-    def owns(self, value: Any) -> bool: ...
+    def owns(self, kind: type) -> bool: ...
 
     def describe(self, value: Any, name: str) -> tuple[str, Device]:
         """dtype and device; raises TypeError for arrays that cannot be computed with."""
@@ -45,15 +47,19 @@ class Library(Protocol):
 
     def empty(self, shape: tuple[int, ...], dtype: str, device: Device) -> Any: ...
 
-    def capsule(self, value: Any, dtype: str) -> object: ...
+    def capsule(self, value: Any, dtype: str) -> object:
+        """Hands the memory over as it is; no stream waits for another."""
+
+    def stream(self, device: Device) -> int:
+        """The stream that the library would queue work for the device on now."""
 
     def written(self, value: Any) -> None:
         """Tells the library that the kernel has changed an array of the caller's."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Array:
-    """A checked argument."""
+    """A checked argument; not to be changed (frozen dataclasses take 1 us to make)."""
 
     value: Any
     library: Library
@@ -69,6 +75,14 @@ class Array:
         """To be called once a result has been put into the array."""
         self.library.written(self.value)
 
+    def stream(self) -> int:
+        """The caller's current stream on the array's device, as CUDA's handle."""
+        return self.library.stream(self.device)
+
+    def scratch(self, size: int) -> object:
+        """A capsule of so many bytes on the array's device, in the order of its stream."""
+        return self.library.capsule(self.library.empty((size,), "uint8", self.device), "uint8")
+
     def empty_like(self, shape: tuple[int, ...], dtype: str) -> Array:
         """An array without values, of the same library and device, row-major."""
         value = self.library.empty(shape, dtype, self.device)
@@ -78,8 +92,8 @@ class Array:
 class _NumPy:
     name = "numpy"
 
-    def owns(self, value: Any) -> bool:
-        return isinstance(value, np.ndarray)
+    def owns(self, kind: type) -> bool:
+        return issubclass(kind, np.ndarray)
 
     def describe(self, value: Any, name: str) -> tuple[str, Device]:
         if isinstance(value, np.ma.MaskedArray):
@@ -92,7 +106,7 @@ class _NumPy:
                 f"{name} has the byte order of another machine ({value.dtype.str}); convert it "
                 f"with {name}.astype({name}.dtype.newbyteorder('='))"
             )
-        return value.dtype.name, CPU
+        return _dtype_name(value.dtype), CPU
 
     def strides(self, value: Any) -> Sequence[int]:
         strides: Sequence[int] = value.strides
@@ -112,13 +126,29 @@ class _NumPy:
         capsule: object = value.__dlpack__(max_version=(1, 1))
         return capsule
 
+    def stream(self, device: Device) -> int:
+        raise AssertionError("NumPy has no streams")
+
     def written(self, value: Any) -> None:
         pass
 
 
 def _whole_elements(value: Any) -> bool:
     """False for fields of packed records and the like, which DLPack cannot describe."""
-    return bool(value.flags.aligned) and not any(s % value.itemsize for s in value.strides)
+    return bool(value.flags.aligned) and _whole_steps(value)
+
+
+def _whole_steps(value: Any) -> bool:
+    item = value.itemsize
+    return all(s % item == 0 for s in value.strides)
+
+
+# NumPy composes the name of a dtype anew at each request, in 2 us.
+_NUMPY_NAMES = {np.dtype(name): name for name in DTYPES if name != "bfloat16"}
+
+
+def _dtype_name(dtype: np.dtype[Any]) -> str:
+    return _NUMPY_NAMES.get(dtype) or dtype.name
 
 
 def _numpy_dtype(dtype: str) -> np.dtype[Any]:
@@ -132,9 +162,9 @@ def _numpy_dtype(dtype: str) -> np.dtype[Any]:
 class _Torch:
     name = "torch"
 
-    def owns(self, value: Any) -> bool:
+    def owns(self, kind: type) -> bool:
         torch = sys.modules.get("torch")
-        return torch is not None and isinstance(value, getattr(torch, "Tensor", ()))
+        return torch is not None and issubclass(kind, getattr(torch, "Tensor", ()))
 
     def describe(self, value: Any, name: str) -> tuple[str, Device]:
         torch = sys.modules["torch"]
@@ -145,8 +175,13 @@ class _Torch:
                 f"{name} is a torch tensor without memory of its own ({type(value).__name__}, or "
                 "one inside torch.func or torch.compile); it must be a plain tensor"
             )
-        if value.device.type not in ("cpu", "cuda"):
-            raise TypeError(f"{name} lies on torch device {value.device}; it must be cpu or cuda")
+        device = CPU
+        if not value.is_cpu:
+            if value.device.type != "cuda":
+                raise TypeError(
+                    f"{name} lies on torch device {value.device}; it must be cpu or cuda"
+                )
+            device = ("cuda", value.get_device())
         forward = torch.autograd.forward_ad
         if forward.unpack_dual(value).tangent is not None:
             raise TypeError(
@@ -158,7 +193,8 @@ class _Torch:
                 f"{name} requires grad, and this function defines no gradient for it; pass "
                 f"{name}.detach(), or call it under torch.no_grad()"
             )
-        return str(value.dtype).removeprefix("torch."), (value.device.type, value.device.index or 0)
+        dtype = _torch_names().get(value.dtype) or str(value.dtype).removeprefix("torch.")
+        return dtype, device
 
     def strides(self, value: Any) -> Sequence[int]:
         strides: Sequence[int] = value.stride()
@@ -170,12 +206,30 @@ class _Torch:
 
     def empty(self, shape: tuple[int, ...], dtype: str, device: Device) -> Any:
         torch = sys.modules["torch"]
-        where = device[0] if device[0] == "cpu" else f"{device[0]}:{device[1]}"
-        return torch.empty(shape, dtype=getattr(torch, dtype), device=where)
+        strides, step = [1] * len(shape), 1
+        for d in range(len(shape) - 1, -1, -1):
+            strides[d] = step
+            step *= shape[d] or 1
+        # torch.empty takes 1 us longer.
+        return torch.empty_strided(
+            shape, strides, dtype=getattr(torch, dtype), device=_torch_device(device)
+        )
 
     def capsule(self, value: Any, dtype: str) -> object:
+        torch = sys.modules["torch"]
         # Conjugate and negative views are bits on the tensor that DLPack cannot carry.
-        return value.detach().resolve_conj().resolve_neg().__dlpack__()
+        if value.is_conj() or value.is_neg():
+            value = value.detach().resolve_conj().resolve_neg()
+        # The method __dlpack__ takes 3 us longer and asks the tensor's device to be current.
+        capsule: object = torch.utils.dlpack.to_dlpack(value)
+        return capsule
+
+    def stream(self, device: Device) -> int:
+        torch = sys.modules["torch"]
+        raw = getattr(torch._C, "_cuda_getCurrentRawStream", None)
+        if raw is None:
+            return int(torch.cuda.current_stream(device[1]).cuda_stream)
+        return int(raw(device[1]))  # the same, without an object made for it
 
     def written(self, value: Any) -> None:
         # As torch's own in-place functions do: a backward pass that saved the old values must fail.
@@ -184,34 +238,59 @@ class _Torch:
 
 def _without_memory(value: Any) -> bool:
     torch = sys.modules["torch"]
-    wrapped = torch._C._functorch.is_functorch_wrapped_tensor
-    return bool(wrapped(value)) or any(c.__name__ == "FakeTensor" for c in type(value).__mro__)
+    if torch._C._functorch.is_functorch_wrapped_tensor(value):
+        return True
+    kind = type(value)
+    return kind is not torch.Tensor and any(c.__name__ == "FakeTensor" for c in kind.__mro__)
+
+
+@lru_cache(maxsize=1)
+def _torch_names() -> dict[Any, str]:
+    torch = sys.modules["torch"]
+    return {getattr(torch, name): name for name in DTYPES}
+
+
+@lru_cache(maxsize=64)
+def _torch_device(device: Device) -> Any:
+    torch = sys.modules["torch"]
+    return torch.device("cpu") if device == CPU else torch.device(*device)
 
 
 class _CuPy:
     name = "cupy"
 
-    def owns(self, value: Any) -> bool:
+    def owns(self, kind: type) -> bool:
         cupy = sys.modules.get("cupy")
-        return cupy is not None and isinstance(value, getattr(cupy, "ndarray", ()))
+        return cupy is not None and issubclass(kind, getattr(cupy, "ndarray", ()))
 
     def describe(self, value: Any, name: str) -> tuple[str, Device]:
-        return value.dtype.name, ("cuda", int(value.device.id))
+        return _dtype_name(value.dtype), ("cuda", int(value.device.id))
 
     def strides(self, value: Any) -> Sequence[int]:
         strides: Sequence[int] = value.strides
         return strides
 
     def writable(self, value: Any) -> bool:
-        return True
+        return _whole_steps(value)
 
     def empty(self, shape: tuple[int, ...], dtype: str, device: Device) -> Any:
         cupy = sys.modules["cupy"]
+        if cupy.cuda.runtime.getDevice() == device[1]:
+            return cupy.empty(shape, _numpy_dtype(dtype))
         with cupy.cuda.Device(device[1]):
-            return cupy.empty(shape, dtype)
+            return cupy.empty(shape, _numpy_dtype(dtype))
 
     def capsule(self, value: Any, dtype: str) -> object:
-        return value.__dlpack__()
+        if dtype == "bfloat16":
+            value = value.view(np.uint16)
+        if not _whole_steps(value):
+            with value.device:
+                value = value.copy()
+        capsule: object = value.__dlpack__(stream=-1)
+        return capsule
+
+    def stream(self, device: Device) -> int:
+        return int(sys.modules["cupy"].cuda.get_current_stream(device[1]).ptr)
 
     def written(self, value: Any) -> None:
         pass
@@ -227,15 +306,33 @@ def _from_dlpack(value: Any, name: str) -> Any:
         if kind in (1, 3):  # DLPack's CPU and pinned host memory
             return np.from_dlpack(value)
         if kind in (2, 13):  # CUDA and CUDA managed memory
-            import cupy  # type: ignore[import-not-found,unused-ignore]
-
-            return cupy.from_dlpack(value)
-    except (BufferError, RuntimeError, ValueError) as error:
+            return _imported_cupy(value, name).from_dlpack(value)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
         raise TypeError(
             f"{name} is a {_type_name(value)} whose __dlpack__ gave no usable array: {error} (of "
             "the accepted dtypes, bfloat16 cannot be taken from an object with only __dlpack__)"
         ) from error
     raise TypeError(f"{name} lies on DLPack device type {kind}; it must be a CPU (1) or CUDA (2)")
+
+
+def _imported_cupy(value: Any, name: str) -> Any:
+    try:
+        import cupy  # type: ignore[import-not-found,unused-ignore]
+    except ImportError as error:
+        raise ImportError(
+            f"{name} is a {_type_name(value)} on a GPU, known by its __dlpack__ alone; its result "
+            "would be a CuPy array, and CuPy cannot be imported. Pass a CuPy array or torch tensor"
+        ) from error
+    return cupy
+
+
+@lru_cache(maxsize=64)
+def _library_of(kind: type) -> Library:
+    """The library that arrays of this type belong to; LookupError (which is not cached) if none."""
+    for library in LIBRARIES:
+        if library.owns(kind):
+            return library
+    raise LookupError(kind)
 
 
 def _type_name(value: Any) -> str:
@@ -250,12 +347,15 @@ def array(value: Any, name: str) -> Array:
     TypeError
         Not an array, or not of an accepted dtype.
     """
-    library = next((lib for lib in LIBRARIES if lib.owns(value)), None)
-    if library is None:
+    kind: Any = type(value)
+    try:
+        library = _library_of(kind)
+    except LookupError:
         if not (hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__")):
-            raise TypeError(f"{name} is a {_type_name(value)}; it must be {ACCEPTED}")
+            raise TypeError(f"{name} is a {_type_name(value)}; it must be {ACCEPTED}") from None
         value = _from_dlpack(value, name)
-        library = next(lib for lib in LIBRARIES if lib.owns(value))
+        kind = type(value)
+        library = _library_of(kind)
     dtype, device = library.describe(value, name)
     if dtype not in DTYPES:
         raise TypeError(f"{name} has dtype {dtype}; it must be one of {', '.join(DTYPES)}")
@@ -276,8 +376,8 @@ def output(out: Any, like: Array, name: str = "out") -> Array:
     """``out`` checked against the array it must match, or a new array where it is None."""
     if out is None:
         return like.empty_like(like.shape, like.dtype)
-    library = next((lib for lib in LIBRARIES if lib.owns(out)), None)
-    if library is None or library is not like.library:
+    library = like.library
+    if not library.owns(type(out)):
         raise TypeError(
             f"{name} is a {_type_name(out)}; it must be an array of the input's library, "
             f"{like.library.name}"

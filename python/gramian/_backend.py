@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 
 from . import _cpu
@@ -15,8 +19,6 @@ def for_device(device: tuple[str, int]) -> ModuleType:
     ------
     ImportError
         The CUDA module is not installed.
-    NotImplementedError
-        It is, but holds no kernels yet.
     """
     if device[0] == "cpu":
         return _cpu
@@ -26,17 +28,33 @@ def for_device(device: tuple[str, int]) -> ModuleType:
             f"the array lies on {device[0]}:{device[1]}, and gramian's CUDA module is not "
             "installed; install it with: pip install gramian[cu13]"
         )
-    raise NotImplementedError(
-        f"the array lies on {device[0]}:{device[1]}; this version of gramian computes on the CPU "
-        "only. Move the array to the CPU first"
-    )
+    return cuda
 
 
+@cache
 def cuda_module() -> ModuleType | None:
     """The CUDA module, or None where it is not installed. One that fails to load raises why."""
     if find_spec(f"{__package__}._cuda") is None:
         return None
     from . import _cuda
 
+    _cuda.set_library_directories([str(path) for path in _library_directories()])
     module: ModuleType = _cuda
     return module
+
+
+def _library_directories() -> list[Path]:
+    """Directories that hold a cuBLAS, the likeliest first.
+
+    The packages of nvidia's that torch and CuPy depend on come first: another cuBLAS beside the
+    one that those have loaded would cost its memory twice. None of them is imported.
+    """
+    candidates = []
+    spec = find_spec("nvidia")
+    for root in (spec and spec.submodule_search_locations) or ():
+        candidates += sorted(Path(root).glob("*/lib"), reverse=True)
+    for variable in ("CUDA_PATH", "CUDA_HOME", "CONDA_PREFIX"):
+        if home := os.environ.get(variable):
+            candidates += [Path(home, "lib64"), Path(home, "lib")]
+    candidates += [Path(sys.prefix, "lib"), Path("/usr/local/cuda/lib64")]
+    return [path for path in dict.fromkeys(candidates) if any(path.glob("libcublas.so*"))]

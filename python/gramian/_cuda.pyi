@@ -1,4 +1,7 @@
+from collections.abc import Callable, Sequence
 from typing import TypedDict
+
+Row = tuple[float, float, float]
 
 class Device(TypedDict):
     name: str
@@ -13,3 +16,24 @@ class SystemInfo(TypedDict):
     error: str
 
 def system_info() -> SystemInfo: ...
+def set_library_directories(directories: Sequence[str]) -> None: ...
+def newton_schulz_plan(
+    rows: int, cols: int, table: Sequence[Row], arithmetic: str, method: str
+) -> tuple[str, tuple[int, ...]]: ...
+def newton_schulz(
+    x: object,
+    out: object,
+    dtype: str,
+    table: Sequence[Row],
+    normalization: str,
+    bound: float,
+    method: str,
+    restarts: Sequence[int],
+    arithmetic: str,
+    check_finite: bool,
+    residual: object | None,
+    norm_bound: object | None,
+    device: int,
+    stream: int,
+    allocate: Callable[[int], object],
+) -> None: ...

@@ -84,12 +84,17 @@ def newton_schulz(
     method : {"auto", "standard", "gram"}, default "auto"
         ``"standard"`` iterates on `x`, ``"gram"`` on its Gram matrix [2]_, with as many restarts as
         the precision asks for; ``"auto"`` takes the cheaper one that is accurate.
-    compute_dtype : {None, "float32", "float64"}, default None
-        Precision of the arithmetic on the CPU (a dtype object or the complex dtype of that
-        precision will do). None: float32 for half-precision input, else the input's own.
+    compute_dtype : {None, "float32", "float64", "tf32"}, default None
+        Precision of the arithmetic (a dtype object or the complex dtype of that precision will do).
+        None: that of the input; for half-precision input float32 on the CPU, and on a GPU tensor
+        cores with iterates stored in float16 and sums in float32 (for bfloat16 as well, which is
+        rounded on the way in and out: float16 holds three bits more, and the range of bfloat16 is
+        taken care of by the scale). ``"tf32"``, on a GPU and for input of at most 32 bits a number:
+        iterates stored in float32, whose products take 11 significant bits of each.
     check_finite : bool or None, default None
-        Whether to look for NaN and infinity in `x`. None: on the CPU yes. False: a matrix that
-        holds any becomes NaN throughout, and the rest of the batch is not affected.
+        Whether to look for NaN and infinity in `x`. None: on the CPU yes, on a GPU no, as the
+        answer has to be waited for there. False: a matrix that holds any becomes NaN throughout,
+        and the rest of the batch is not affected.
     out : array, optional
         Where to put the result: `x`'s library, shape, dtype and device. It may overlap `x`.
     return_info : bool, default False
@@ -111,7 +116,11 @@ def newton_schulz(
         `x` has under 2 dimensions or holds NaN or infinity; `out` does not match `x` or cannot be
         written; an option has a value that is not allowed. Nothing is written in these cases.
     ImportError
-        `x` lies on a GPU and the CUDA module is not installed.
+        `x` lies on a GPU, and the CUDA module is not installed; or it only has ``__dlpack__``, and
+        CuPy is not.
+    RuntimeError
+        CUDA or cuBLAS reports an error. Where the library of `x` finds no memory for the result or
+        the work space, its own exception is raised.
 
     Notes
     -----
@@ -122,6 +131,14 @@ def newton_schulz(
     where the result cannot be computed in place (half precision, another `compute_dtype`, an `out`
     with neither rows nor columns adjacent), and packing buffers of some hundred times :math:`m`.
     An `out` that overlaps `x` in another layout costs a copy of `x`.
+
+    On a GPU the work is queued on the caller's current stream (torch's or CuPy's, for `x`'s device)
+    and nothing waits for it, unless `check_finite` is True: `x` must be ready in the order of that
+    stream, the results, those of `return_info` too, are ready in its order, and a CUDA graph can
+    capture the call. Memory besides `x` and the result comes from `x`'s library and goes back to
+    it: none for small matrices, which stay in shared memory from the first step to the last; for
+    others, for each matrix of the batch, what is said above and a copy of `x`, in the precision of
+    the iterates. The same call on the same GPU gives the same bits.
 
     Scaling `x` by a power of two leaves the result the same bit for bit, and so does the number of
     threads.
@@ -154,19 +171,20 @@ def newton_schulz(
         raise ValueError(f"method is {method!r}; it must be one of {_METHODS}")
     if check_finite is not None and not isinstance(check_finite, bool | np.bool_):
         raise TypeError(f"check_finite is {check_finite!r}; it must be None, True or False")
-    double_precision = _double_precision(compute_dtype, checked.dtype)
+    kind, index = checked.device
+    arithmetic = _arithmetic(compute_dtype, checked.dtype, kind)
     table = _table(coefficients, count, rule)
     result = _arrays.output(out, checked)
     backend = _backend.for_device(checked.device)
 
     rows, cols = checked.shape[-2:]
-    used, restarts = _plan(rows, cols, table, double_precision, method)
+    used, restarts = _plan(kind, rows, cols, table, arithmetic, method)
     residual = norm_bound = None
     if return_info:
         figures = _arrays.real_dtype(checked.dtype)
         residual = checked.empty_like(checked.shape[:-2], figures)
         norm_bound = checked.empty_like(checked.shape[:-2], figures)
-    backend.newton_schulz(
+    arguments = (
         checked.capsule(),
         result.capsule(),
         checked.dtype,
@@ -175,12 +193,17 @@ def newton_schulz(
         bound,
         used,
         restarts,
-        double_precision,
-        check_finite is None or bool(check_finite),
+        arithmetic == "float64" if kind == "cpu" else arithmetic,
+        kind == "cpu" if check_finite is None else bool(check_finite),
         residual and residual.capsule(),
         norm_bound and norm_bound.capsule(),
     )
-    result.written()
+    if kind == "cpu":
+        backend.newton_schulz(*arguments)
+    else:
+        backend.newton_schulz(*arguments, index, checked.stream(), checked.scratch)
+    if out is not None:
+        result.written()
     if residual is None or norm_bound is None:
         return result.value
     return result.value, NewtonSchulzInfo(residual.value, count, used, restarts, norm_bound.value)
@@ -222,24 +245,41 @@ def _preset(name: str, steps: int, rule: str) -> tuple[Row, ...]:
 
 @lru_cache(maxsize=1024)
 def _plan(
-    rows: int, cols: int, table: tuple[Row, ...], double_precision: bool, method: str
+    kind: str, rows: int, cols: int, table: tuple[Row, ...], arithmetic: str, method: str
 ) -> tuple[str, tuple[int, ...]]:
-    return _cpu.newton_schulz_plan(rows, cols, table, double_precision, method)
+    if kind == "cpu":
+        return _cpu.newton_schulz_plan(rows, cols, table, arithmetic == "float64", method)
+    plan: tuple[str, tuple[int, ...]] = _backend.for_device((kind, 0)).newton_schulz_plan(
+        rows, cols, table, arithmetic, method
+    )
+    return plan
 
 
-def _double_precision(compute_dtype: Any, dtype: str) -> bool:
+# What products are computed in, by dtype, when nothing else is asked for.
+_HALF = ("float16", "bfloat16")
+_DEFAULT_ARITHMETIC = {
+    "cpu": {d: "float64" if d in ("float64", "complex128") else "float32" for d in _arrays.DTYPES},
+}
+_DEFAULT_ARITHMETIC["cuda"] = _DEFAULT_ARITHMETIC["cpu"] | dict.fromkeys(_HALF, "half")
+
+
+def _arithmetic(compute_dtype: Any, dtype: str, kind: str) -> str:
+    """What the compiled module is told: half (float16 storage, float32 sums), tf32, float32, ..."""
     if compute_dtype is None:
-        return dtype in ("float64", "complex128")
+        return _DEFAULT_ARITHMETIC[kind][dtype]
     name = compute_dtype if isinstance(compute_dtype, str) else _dtype_name(compute_dtype)
-    allowed = ["float32", "float64"]
+    allowed = {"float32": "float32", "float64": "float64"}
+    if kind == "cuda" and dtype not in ("float64", "complex128"):
+        allowed["tf32"] = "tf32"
     if dtype.startswith("complex"):
-        allowed += ["complex64", "complex128"]
+        allowed |= {"complex64": "float32", "complex128": "float64"}
     if name not in allowed:
+        where = "the CPU" if kind == "cpu" else "a GPU"
         raise ValueError(
-            f"compute_dtype is {compute_dtype!r}; for {dtype} input on the CPU it must be None or "
+            f"compute_dtype is {compute_dtype!r}; for {dtype} input on {where} it must be None or "
             f"one of {', '.join(allowed)}"
         )
-    return name in ("float64", "complex128")
+    return allowed[name]
 
 
 def _dtype_name(dtype: Any) -> str:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import OWNER_PAIRS, PAIRS, DLPackOnly
-from tests.reference import matrices
+from tests.conftest import HOST, OWNER_PAIRS, PAIRS, DLPackOnly
+from tests.reference import gpu, matrices
 from tests.reference import newton_schulz as reference
 
 SHAPES = [(20, 30), (30, 20), (2, 3, 12, 10)]
@@ -21,14 +21,17 @@ def sample(shape=(20, 30), dtype="float64", seed=0):
     return x + 1j * rng.standard_normal(shape) if dtype.startswith("complex") else x
 
 
-def assert_exact(q, x, *, dtype, info=None, rows=None):
+def assert_exact(q, x, *, dtype, info=None, rows=None, compute=None):
     """q equals the exact polynomial of the float64 array x to the derived tolerance."""
+    if compute is None:
+        compute = "float32" if dtype in ("float16", "bfloat16") else dtype
     rows = rows or gm.coefficients.table("polar_express", 5)
     method = info.method if info else "gram"
     restarts = info.restarts if info else ()
     flat_q, flat_x = (a.reshape(-1, *a.shape[-2:]) for a in (q, x))
     for one, given_x in zip(flat_q, flat_x, strict=True):
-        allowed = reference.tolerance(given_x, rows, method=method, restarts=restarts, dtype=dtype)
+        allowed = gpu.tolerance(given_x, rows, method=method, restarts=restarts, dtype=dtype,
+                                compute=compute)  # fmt: skip
         assert reference.rms_distance(one, reference.exact(given_x, rows)) <= allowed
 
 
@@ -46,14 +49,14 @@ def test_result_is_of_the_inputs_library_dtype_and_device(xp, dtype, shape):
     accumulates = "float64" if dtype in ("float64", "complex128") else "float32"
     for value in (info.residual, info.norm_bound):
         xp.check_result(value, shape[:-2], accumulates)
-    assert_exact(xp.numpy(q), before, dtype=dtype, info=info)
+    compute = gpu.arithmetic(dtype) if xp.on_gpu else None
+    assert_exact(xp.numpy(q), before, dtype=dtype, info=info, compute=compute)
     np.testing.assert_array_equal(xp.numpy(x), before)  # the input is never written
 
 
+@pytest.mark.parametrize("xp", HOST, indirect=True)  # on a GPU: test_gpu.py
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64"])
 def test_libraries_give_the_same_bits(xp, dtype):
-    if xp.device == "cuda" or xp.name == "cupy":
-        pytest.skip("the bits of a GPU are its own")
     x = sample((3, 40, 30), dtype)
     host = gm.newton_schulz(x.astype(dtype))
     np.testing.assert_array_equal(xp.numpy(gm.newton_schulz(xp.array(x, dtype))), host)
@@ -100,15 +103,17 @@ def test_bfloat16_known_by_its_capsule_alone_is_refused(torch, legacy):
         gm.newton_schulz(x)
 
 
-def test_half_is_rounded_once_from_float32(owner):
+@pytest.mark.parametrize("compute_dtype", [None, "float32", "float64"])
+def test_half_is_rounded_once_from_float32(owner, compute_dtype):
     """The half-precision result is the float32 result of the same values, rounded to nearest."""
     for dtype in owner.halves:
         x = owner.array(sample((24, 40)), dtype)
         wide = owner.array(owner.numpy(x), "float32")
-        if owner.device == "cuda" or owner.name == "cupy":
-            pytest.skip("tensor cores do not compute the half case in float32")
-        q = owner.numpy(gm.newton_schulz(x))
-        expected = owner.rounded(owner.numpy(gm.newton_schulz(wide)), dtype)
+        if owner.on_gpu and compute_dtype is None:
+            compute_dtype = "float32"  # by default tensor cores compute the half case
+        q = owner.numpy(gm.newton_schulz(x, compute_dtype=compute_dtype))
+        full = gm.newton_schulz(wide, compute_dtype=compute_dtype)
+        expected = owner.rounded(owner.numpy(full), dtype)
         np.testing.assert_array_equal(q, expected)
 
 

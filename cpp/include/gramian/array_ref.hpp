@@ -1,6 +1,9 @@
 // An array whose element type is known at run time only: what a binding hands to the library.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "gramian/dtype.hpp"
@@ -29,5 +32,34 @@ struct ArrayRef {
     return static_cast<T*>(data);
   }
 };
+
+/// First and one past last byte that the array's strides can reach. Not for arrays without entries.
+inline std::pair<std::uintptr_t, std::uintptr_t> extent(const ArrayRef& a) {
+  index_t low = 0;
+  index_t high = 0;
+  for (std::size_t d = 0; d < a.shape.size(); ++d) {
+    const index_t reach = (a.shape[d] - 1) * a.strides[d];
+    (reach < 0 ? low : high) += reach;
+  }
+  const auto base = reinterpret_cast<std::uintptr_t>(a.data);
+  const index_t size = element_size(a.dtype);
+  return {base + static_cast<std::uintptr_t>(low * size),
+          base + static_cast<std::uintptr_t>((high + 1) * size)};
+}
+
+/// Whether they may share memory (they do not where this is false).
+inline bool overlaps(const ArrayRef& a, const ArrayRef& b) {
+  const auto [a0, a1] = extent(a);
+  const auto [b0, b1] = extent(b);
+  return a0 < b1 && b0 < a1;
+}
+
+/// Whether arrays of one shape and type have each entry at the same place.
+inline bool same_entries(const ArrayRef& a, const ArrayRef& b) {
+  if (a.data != b.data) return false;
+  for (std::size_t d = 0; d < a.shape.size(); ++d)
+    if (a.shape[d] > 1 && a.strides[d] != b.strides[d]) return false;
+  return true;
+}
 
 }  // namespace gramian

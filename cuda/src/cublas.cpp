@@ -1,0 +1,290 @@
+#include "cublas.hpp"
+
+#include <dlfcn.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <mutex>
+#include <new>
+#include <utility>
+
+namespace gramian::cuda {
+
+namespace {
+
+// The part of cuBLAS's C interface in use (the same in versions 12 and 13), restated because its
+// headers are no part of the compiler's packages.
+using Handle = void*;
+using BlasStatus = int;  // 0: success
+enum Operation : int { op_none = 0, op_transpose = 1, op_adjoint = 2 };
+enum ComputeType : int { compute_32f = 68, compute_64f = 70, compute_32f_fast_tf32 = 77 };
+constexpr int gemm_default = -1;
+
+// No reduction (as of split sums) in the type of the result where that is the narrower one. The
+// other bits stay 0: plain float32 products never use tf32.
+constexpr int math_mode = 16;
+
+template <class Int>
+using GemmStridedBatchedEx = BlasStatus (*)(Handle, Operation, Operation, Int m, Int n, Int k,
+                                            const void* alpha, const void* a, cudaDataType, Int lda,
+                                            long long stride_a, const void* b, cudaDataType,
+                                            Int ldb, long long stride_b, const void* beta, void* c,
+                                            cudaDataType, Int ldc, long long stride_c, Int batch,
+                                            ComputeType, int algorithm);
+
+struct Library {
+  BlasStatus (*create)(Handle*);
+  BlasStatus (*set_stream)(Handle, cudaStream_t);
+  BlasStatus (*set_workspace)(Handle, void*, std::size_t);
+  BlasStatus (*set_math_mode)(Handle, int);
+  BlasStatus (*get_property)(libraryPropertyType, int*);
+  const char* (*status_string)(BlasStatus);
+  GemmStridedBatchedEx<int> gemm;
+  GemmStridedBatchedEx<std::int64_t> gemm_64;
+};
+
+constexpr const char* versions[] = {"13", "12"};
+
+template <class F>
+void resolve(void* library, F& function, const char* name) {
+  function = reinterpret_cast<F>(dlsym(library, name));
+  if (!function) throw Error(std::string("cuBLAS lacks the function ") + name);
+}
+
+Library resolve_all(void* handle) {
+  Library l{};
+  resolve(handle, l.create, "cublasCreate_v2");
+  resolve(handle, l.set_stream, "cublasSetStream_v2");
+  resolve(handle, l.set_workspace, "cublasSetWorkspace_v2");
+  resolve(handle, l.set_math_mode, "cublasSetMathMode");
+  resolve(handle, l.get_property, "cublasGetProperty");
+  resolve(handle, l.status_string, "cublasGetStatusString");
+  resolve(handle, l.gemm, "cublasGemmStridedBatchedEx");
+  resolve(handle, l.gemm_64, "cublasGemmStridedBatchedEx_64");
+  return l;
+}
+
+/// What is set once per process. Never destroyed: at exit CUDA may be gone before us, and cuBLAS
+/// handles cannot be destroyed without it.
+struct State {
+  std::mutex mutex;
+  std::vector<std::string> directories;
+  const Library* library = nullptr;
+  std::map<int, std::vector<Handle>> idle;  // handles that nobody uses, by device
+};
+
+State& state() {
+  static State* const it = new State;
+  return *it;
+}
+
+void* open_from(const std::string& directory, const std::string& version, std::string& tried) {
+  // libcublas needs libcublasLt, which its own search path need not find; once loaded it counts.
+  dlopen((directory + "/libcublasLt.so." + version).c_str(), RTLD_NOW | RTLD_LOCAL);
+  void* const found =
+      dlopen((directory + "/libcublas.so." + version).c_str(), RTLD_NOW | RTLD_LOCAL);
+  const char* const error = found ? nullptr : dlerror();
+  if (error) tried += std::string("\n  ") + error;
+  return found;
+}
+
+void* open_library(const std::vector<std::string>& directories) {
+  for (const char* version : versions)
+    if (void* found = dlopen((std::string("libcublas.so.") + version).c_str(),
+                             RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD))
+      return found;
+  std::string tried;
+  for (const std::string& directory : directories)
+    for (const char* version : versions)
+      if (void* found = open_from(directory, version, tried)) return found;
+  for (const char* version : versions) {
+    const std::string name = std::string("libcublas.so.") + version;
+    if (void* found = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL)) return found;
+    const char* const error = dlerror();
+    tried += "\n  " + (error ? std::string(error) : name);
+  }
+  for (const char* version : versions)
+    if (void* found = open_from("/usr/local/cuda/lib64", version, tried)) return found;
+  throw Error(
+      "cuBLAS (version 12 or 13) was not found; `pip install nvidia-cublas` provides it. Tried:" +
+      tried);
+}
+
+/// Needs the lock. A failure is not remembered: the directories may be set later.
+const Library& library(State& s) {
+  if (!s.library) s.library = new Library(resolve_all(open_library(s.directories)));
+  return *s.library;
+}
+
+const Library& library() {
+  State& s = state();
+  const std::lock_guard lock(s.mutex);
+  return library(s);
+}
+
+void check_blas(const Library& l, BlasStatus status, const char* what) {
+  if (status == 0) return;
+  cudaGetLastError();
+  throw Error(std::string(what) + ": " + l.status_string(status));
+}
+
+/// Lets this thread allocate although some stream is being captured: a new handle may have to.
+class Relaxed {
+ public:
+  Relaxed() { check(cudaThreadExchangeStreamCaptureMode(&mode_), "capture mode"); }
+  ~Relaxed() {
+    if (cudaThreadExchangeStreamCaptureMode(&mode_) != cudaSuccess) cudaGetLastError();
+  }
+  Relaxed(const Relaxed&) = delete;
+  Relaxed& operator=(const Relaxed&) = delete;
+
+ private:
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+};
+
+Handle take_handle(int device) {
+  State& s = state();
+  const Library* l = nullptr;
+  {
+    const std::lock_guard lock(s.mutex);
+    l = &library(s);
+    auto& idle = s.idle[device];
+    if (!idle.empty()) {
+      const Handle handle = idle.back();
+      idle.pop_back();
+      return handle;
+    }
+  }
+  const Relaxed relaxed;
+  Handle handle = nullptr;
+  check_blas(*l, l->create(&handle), "cublasCreate");
+  check_blas(*l, l->set_math_mode(handle, math_mode), "cublasSetMathMode");
+  return handle;
+}
+
+void give_handle(int device, Handle handle) noexcept {
+  State& s = state();
+  const std::lock_guard lock(s.mutex);
+  try {
+    s.idle[device].push_back(handle);
+  } catch (const std::bad_alloc&) {
+    // The handle is lost, which costs less than the process.
+  }
+}
+
+std::size_t bytes_of(cudaDataType type) {
+  switch (type) {
+    case CUDA_R_16F:
+      return 2;
+    case CUDA_R_32F:
+      return 4;
+    case CUDA_R_64F:
+    case CUDA_C_32F:
+      return 8;
+    case CUDA_C_64F:
+      return 16;
+    default:
+      throw Error("no such type of a product");
+  }
+}
+
+/// 1 and 0 as the complex (and so the real) numbers that alpha and beta point to.
+constexpr float one_32[] = {1, 0};
+constexpr float zero_32[] = {0, 0};
+constexpr double one_64[] = {1, 0};
+constexpr double zero_64[] = {0, 0};
+
+Operation operation(Op op, bool is_complex) {
+  if (op == Op::none) return op_none;
+  return op == Op::adjoint && is_complex ? op_adjoint : op_transpose;
+}
+
+template <class Int>
+BlasStatus run(GemmStridedBatchedEx<Int> function, Handle handle, const Gemm& g) {
+  const bool is_complex = g.type == CUDA_C_32F || g.type == CUDA_C_64F;
+  const bool is_64 = g.type == CUDA_R_64F || g.type == CUDA_C_64F;
+  const ComputeType compute = is_64 ? compute_64f : g.tf32 ? compute_32f_fast_tf32 : compute_32f;
+  return function(handle, operation(g.op_a, is_complex), operation(g.op_b, is_complex),
+                  static_cast<Int>(g.m), static_cast<Int>(g.n), static_cast<Int>(g.k),
+                  is_64 ? static_cast<const void*>(one_64) : one_32, g.a, g.type,
+                  static_cast<Int>(g.lda), g.stride_a, g.b, g.type, static_cast<Int>(g.ldb),
+                  g.stride_b, is_64 ? static_cast<const void*>(zero_64) : zero_32, g.c, g.type_c,
+                  static_cast<Int>(g.ldc), g.stride_c, static_cast<Int>(g.batch), compute,
+                  gemm_default);
+}
+
+}  // namespace
+
+void set_library_directories(std::vector<std::string> directories) {
+  State& s = state();
+  const std::lock_guard lock(s.mutex);
+  s.directories = std::move(directories);
+}
+
+std::string cublas_description() {
+  const Library& l = library();
+  std::string text = "cuBLAS";
+  const char* separator = " ";
+  for (const auto part : {MAJOR_VERSION, MINOR_VERSION, PATCH_LEVEL}) {
+    int value = 0;
+    check_blas(l, l.get_property(part, &value), "cublasGetProperty");
+    text += separator;
+    text += std::to_string(value);
+    separator = ".";
+  }
+  Dl_info where{};
+  if (dladdr(reinterpret_cast<void*>(l.create), &where) && where.dli_fname)
+    text += std::string(" (") + where.dli_fname + ")";
+  return text;
+}
+
+std::size_t cublas_workspace_bytes(int device) {
+  int major = 0;
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
+        "cudaDeviceGetAttribute");
+  // NVIDIA's recommendation for cublasSetWorkspace: 32 MiB from Hopper on, else 4 MiB.
+  return static_cast<std::size_t>(major >= 9 ? 32 : 4) << 20;
+}
+
+Cublas::Cublas(const Queue& queue, void* workspace, std::size_t bytes)
+    : device_(queue.device), handle_(nullptr) {
+  const DeviceGuard guard(device_);
+  const Library& l = library();
+  handle_ = take_handle(device_);
+  try {
+    // In this order: a new stream brings back the handle's own workspace.
+    check_blas(l, l.set_stream(handle_, queue.stream), "cublasSetStream");
+    check_blas(l, l.set_workspace(handle_, workspace, bytes), "cublasSetWorkspace");
+  } catch (...) {
+    give_handle(device_, handle_);
+    throw;
+  }
+}
+
+Cublas::~Cublas() { give_handle(device_, handle_); }
+
+void Cublas::gemm(const Gemm& gemm) {
+  const DeviceGuard guard(device_);
+  const Library& l = library();
+  const index_t longest = std::max({gemm.m, gemm.n, gemm.k, gemm.lda, gemm.ldb, gemm.ldc});
+  // Kernels put the batch on the third dimension of the grid, which ends at 65535.
+  constexpr index_t batch_limit = 65535;
+  const auto moved = [](const void* data, index_t elements, cudaDataType type) {
+    return static_cast<const char*>(data) + elements * static_cast<index_t>(bytes_of(type));
+  };
+  for (index_t first = 0; first < gemm.batch; first += batch_limit) {
+    Gemm part = gemm;
+    part.batch = std::min(batch_limit, gemm.batch - first);
+    part.a = moved(gemm.a, first * gemm.stride_a, gemm.type);
+    part.b = moved(gemm.b, first * gemm.stride_b, gemm.type);
+    part.c = const_cast<char*>(moved(gemm.c, first * gemm.stride_c, gemm.type_c));
+    check_blas(l,
+               longest <= std::numeric_limits<int>::max() ? run(l.gemm, handle_, part)
+                                                          : run(l.gemm_64, handle_, part),
+               "cublasGemmStridedBatchedEx");
+  }
+}
+
+}  // namespace gramian::cuda

@@ -1,0 +1,83 @@
+#include "figures.hpp"
+
+#include <cmath>
+
+namespace gramian::cuda {
+
+namespace {
+
+constexpr int threads = 256;
+
+/// The sum of a matrix's parts, in an order fixed by their number; for thread 0.
+__device__ double sum_parts(const double* parts, index_t count) {
+  __shared__ double sums[threads];
+  double sum = 0;
+  for (index_t i = threadIdx.x; i < count; i += threads) sum += parts[i];
+  sums[threadIdx.x] = sum;
+  for (unsigned half = threads / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
+  }
+  return sums[0];
+}
+
+struct Figure {
+  void* data;
+  bool float64;
+
+  __device__ void put(index_t i, double value) const {
+    if (!data) return;
+    if (float64)
+      static_cast<double*>(data)[i] = value;
+    else
+      static_cast<float*>(data)[i] = static_cast<float>(value);
+  }
+};
+
+Figure figure(const ArrayRef& a) { return {a.data, a.dtype == DType::float64}; }
+
+__global__ void fold_kernel(FirstStep step, NormParts squares, double* scalars, Figure norm_bound) {
+  const index_t b = blockIdx.x;
+  const bool schatten = step.normalization == Normalization::schatten;
+  const double sum = schatten ? sum_parts(squares.data + b * squares.count, squares.count) : 0;
+  if (threadIdx.x != 0) return;
+  const double norm = step.norm[b];
+  const int exponent = step.exponent[b];
+  double s = norm;
+  if (schatten)
+    s = sqrt(sqrt(sqrt(sum)));
+  else if (step.normalization == Normalization::bound)
+    s = scalbn(step.bound, -exponent);
+  if (norm == 0) s = 0;
+  if (isnan(norm)) s = norm;
+  double* to = scalars + 3 * b;
+  const double s2 = s * s;
+  to[0] = s == 0 ? 0 : step.row.c / s2 / s2 / s;
+  to[1] = s == 0 ? 0 : step.row.b / s2 / s;
+  to[2] = s == 0 ? 0 : step.row.a / s;
+  norm_bound.put(b, scalbn(s, exponent));
+}
+
+__global__ void residual_kernel(NormParts squares, double m, Figure residual) {
+  const index_t b = blockIdx.x;
+  const double sum = sum_parts(squares.data + b * squares.count, squares.count);
+  if (threadIdx.x == 0) residual.put(b, sqrt(sum / m));
+}
+
+}  // namespace
+
+void fold_first_row(const Queue& queue, index_t batch, const FirstStep& step, NormParts squares,
+                    double* scalars, const ArrayRef& norm_bound) {
+  fold_kernel<<<static_cast<unsigned>(batch), threads, 0, queue.stream>>>(step, squares, scalars,
+                                                                          figure(norm_bound));
+  check(cudaGetLastError(), "launching the fold of the first row");
+}
+
+void finish_residual(const Queue& queue, index_t batch, index_t m, NormParts squares,
+                     const ArrayRef& residual) {
+  residual_kernel<<<static_cast<unsigned>(batch), threads, 0, queue.stream>>>(
+      squares, static_cast<double>(m), figure(residual));
+  check(cudaGetLastError(), "launching the residual");
+}
+
+}  // namespace gramian::cuda

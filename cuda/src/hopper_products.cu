@@ -1,0 +1,190 @@
+#include "hopper_products.hpp"
+
+#include <algorithm>
+#include <array>
+#include <mutex>
+
+#include "tensor_map.hpp"
+
+namespace gramian::cuda {
+
+namespace {
+
+// P <- alpha P + beta G + gamma I, eight entries a thread.
+__global__ void combine_kernel(const __half* g, __half* p, int m, int ld, long long stride,
+                               const double* device_scalars, float alpha, float beta, float gamma) {
+  const int groups = (m + 7) / 8;
+  const long long matrix = blockIdx.y;
+  if (device_scalars) {
+    const double* s = device_scalars + 3 * matrix;
+    alpha = static_cast<float>(s[0]);
+    beta = static_cast<float>(s[1]);
+    gamma = static_cast<float>(s[2]);
+  }
+  for (int at = blockIdx.x * blockDim.x + threadIdx.x; at < m * groups;
+       at += gridDim.x * blockDim.x) {
+    const int row = at / groups;
+    const int col = at % groups * 8;
+    // Rows are padded to a multiple of eight entries, so whole groups may be read and written.
+    const long long offset = matrix * stride + static_cast<long long>(row) * ld + col;
+    const uint4 from_g = *reinterpret_cast<const uint4*>(g + offset);
+    uint4 both = *reinterpret_cast<const uint4*>(p + offset);
+    const auto* pair_g = reinterpret_cast<const __half2*>(&from_g);
+    auto* pair_p = reinterpret_cast<__half2*>(&both);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      float2 v = __half22float2(pair_p[i]);
+      const float2 w = __half22float2(pair_g[i]);
+      v.x = alpha * v.x + beta * w.x + (col + 2 * i == row ? gamma : 0.f);
+      v.y = alpha * v.y + beta * w.y + (col + 2 * i + 1 == row ? gamma : 0.f);
+      pair_p[i] = __floats2half2_rn(v.x, v.y);
+    }
+    *reinterpret_cast<uint4*>(p + offset) = both;
+  }
+}
+
+/// out as what the product kernel can store to: its result, or the transpose of it.
+struct Target {
+  Matrices to;
+  bool plain;
+};
+
+bool find_target(const ArrayRef& out, index_t batch, index_t m, index_t n, Target& target) {
+  Layout layout;
+  if ((out.dtype != DType::float16 && out.dtype != DType::bfloat16) || !wide_layout(out, layout))
+    return false;
+  target.plain = layout.across == 1 || n == 1;
+  if (!target.plain && layout.down != 1 && m != 1) return false;
+  target.to = {layout.data, target.plain ? layout.down : layout.across, layout.stride};
+  return tensor_map_fits(target.to, batch, target.plain ? m : n, target.plain ? n : m);
+}
+
+}  // namespace
+
+bool is_hopper(int device) {
+  static std::mutex mutex;
+  static std::array<int, 64> known{};  // 0: not asked yet, 1: no, 2: yes
+  const std::lock_guard lock(mutex);
+  int& answer = known.at(static_cast<std::size_t>(device));
+  if (answer == 0) {
+    int major = 0;
+    int minor = 0;
+    check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
+          "asking for the compute capability");
+    check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device),
+          "asking for the compute capability");
+    answer = major == 9 && minor == 0 ? 2 : 1;
+  }
+  return answer == 2;
+}
+
+HopperProducts::HopperProducts(const Queue& queue, index_t batch, index_t m, index_t n)
+    : queue_(queue), batch_(batch), m_(m), n_(n) {
+  const auto of = [](index_t v) { return static_cast<int>(v); };
+  square_ = hopper::choose_shape(queue, of(m), of(m), of(batch), true);
+  long_ = hopper::choose_shape(queue, of(m), of(n), of(batch), false);
+}
+
+index_t HopperProducts::norm_count() const {
+  const int m = static_cast<int>(m_);
+  return hopper::norm_parts(hopper::Tiling(m, m, square_.tile, square_.cluster, true),
+                            square_.cluster);
+}
+
+const CUtensorMap& HopperProducts::map(const Matrices& x, index_t rows, index_t cols,
+                                       int box_rows) {
+  for (const Known& k : maps_)
+    if (k.data == x.data && k.rows == rows && k.cols == cols && k.box_rows == box_rows)
+      return k.map;
+  maps_.push_back(
+      {x.data, rows, cols, box_rows, tensor_map(x, batch_, rows, cols, hopper::chunk, box_rows)});
+  return maps_.back().map;
+}
+
+void HopperProducts::hermitian(Matrices a, Matrices b, index_t depth, Matrices d, Matrices c,
+                               const Scalars& scalars, NormParts norm) {
+  hopper::ProductArguments p{};
+  p.a = map(a, m_, depth, hopper::tile_rows);
+  p.b = map(b, m_, depth, hopper::box_rows_of_b(square_, true));
+  if (c) p.c = p.mirror = map(c, m_, m_, hopper::chunk);
+  p.d = static_cast<const __half*>(d.data);
+  p.d_stride = d.stride;
+  p.d_ld = static_cast<int>(d.ld);
+  p.rows = p.cols = static_cast<int>(m_);
+  p.depth = static_cast<int>(depth);
+  p.batch = static_cast<int>(batch_);
+  p.device_scalars = scalars.device;
+  p.alpha = static_cast<float>(scalars.alpha);
+  p.beta = static_cast<float>(scalars.beta);
+  p.gamma = static_cast<float>(scalars.gamma);
+  p.norm = norm.data;
+  p.norm_count = static_cast<int>(norm.count);
+  p.store = p.store_mirror = static_cast<bool>(c);
+  hopper::launch_hermitian(queue_, square_, p);
+}
+
+void HopperProducts::gram(Matrices x, Matrices g, const Scalars& scalars, NormParts norm) {
+  hermitian(x, x, n_, {}, g, scalars, norm);
+}
+
+void HopperProducts::product(Matrices s, Matrices z, Matrices d, Matrices c, const Scalars& scalars,
+                             NormParts norm) {
+  hermitian(s, z, m_, d, c, scalars, norm);
+}
+
+void HopperProducts::combine(Matrices g, Matrices p, const Scalars& scalars) {
+  constexpr int threads = 256;
+  const index_t work = m_ * ((m_ + 7) / 8);
+  const dim3 grid(static_cast<unsigned>(std::min<index_t>((work + threads - 1) / threads, 2048)),
+                  static_cast<unsigned>(std::min<index_t>(batch_, 65535)));
+  for (index_t first = 0; first < batch_; first += grid.y) {
+    dim3 part = grid;
+    part.y = static_cast<unsigned>(std::min<index_t>(batch_ - first, grid.y));
+    combine_kernel<<<part, threads, 0, queue_.stream>>>(
+        static_cast<const __half*>(g.data) + first * g.stride,
+        static_cast<__half*>(p.data) + first * p.stride, static_cast<int>(m_),
+        static_cast<int>(g.ld), g.stride, scalars.device ? scalars.device + 3 * first : nullptr,
+        static_cast<float>(scalars.alpha), static_cast<float>(scalars.beta),
+        static_cast<float>(scalars.gamma));
+    check(cudaGetLastError(), "launching combine");
+  }
+}
+
+hopper::ProductArguments HopperProducts::general(Matrices s, Matrices x) {
+  hopper::ProductArguments p{};
+  p.a = map(s, m_, m_, hopper::tile_rows);
+  p.b = map(x, m_, n_, hopper::box_rows_of_b(long_, false));
+  p.rows = static_cast<int>(m_);
+  p.cols = static_cast<int>(n_);
+  p.depth = static_cast<int>(m_);
+  p.batch = static_cast<int>(batch_);
+  p.alpha = 1;
+  return p;
+}
+
+void HopperProducts::apply(Matrices s, Matrices x, Matrices y) {
+  hopper::ProductArguments p = general(s, x);
+  p.c = map(y, m_, n_, hopper::chunk);
+  p.store = true;
+  hopper::launch_general(queue_, long_, p);
+}
+
+bool HopperProducts::can_apply_to(const ArrayRef& out) const {
+  Target target;
+  return find_target(out, batch_, m_, n_, target);
+}
+
+void HopperProducts::apply_to(Matrices s, Matrices x, const ArrayRef& out) {
+  Target target;
+  if (!find_target(out, batch_, m_, n_, target)) throw Error("apply_to: unsupported layout");
+  hopper::ProductArguments p = general(s, x);
+  (target.plain ? p.c : p.mirror) =
+      target.plain ? tensor_map(target.to, batch_, m_, n_, hopper::chunk, hopper::chunk)
+                   : tensor_map(target.to, batch_, n_, m_, hopper::chunk, hopper::chunk);
+  p.store = target.plain;
+  p.store_mirror = !target.plain;
+  p.bfloat16 = out.dtype == DType::bfloat16;
+  hopper::launch_general(queue_, long_, p);
+}
+
+}  // namespace gramian::cuda

@@ -1,0 +1,140 @@
+// gramian._cuda: Newton-Schulz iteration.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "dlpack.hpp"
+#include "gramian/cuda/newton_schulz.hpp"
+#include "table.hpp"
+
+namespace gramian::python {
+
+namespace {
+
+cuda::Arithmetic to_arithmetic(const std::string& name) {
+  if (name == "half") return cuda::Arithmetic::half;
+  if (name == "tf32") return cuda::Arithmetic::tf32;
+  if (name == "float32") return cuda::Arithmetic::float32;
+  if (name == "float64") return cuda::Arithmetic::float64;
+  throw py::value_error("unknown arithmetic " + name);
+}
+
+Normalization to_normalization(const std::string& name) {
+  if (name == "schatten") return Normalization::schatten;
+  if (name == "frobenius") return Normalization::frobenius;
+  if (name == "bound") return Normalization::bound;
+  throw py::value_error("unknown normalization " + name);
+}
+
+py::tuple newton_schulz_plan(index_t rows, index_t cols, const PyTable& table,
+                             const std::string& arithmetic, const std::string& method) {
+  std::optional<NewtonSchulzMethod> wanted;
+  if (method == "standard") wanted = NewtonSchulzMethod::standard;
+  if (method == "gram") wanted = NewtonSchulzMethod::gram;
+  const std::vector<Row> steps = to_rows(table);
+  const cuda::Arithmetic computed_in = to_arithmetic(arithmetic);
+  NewtonSchulzPlan plan;
+  {
+    py::gil_scoped_release release;
+    plan = cuda::plan_newton_schulz(rows, cols, steps, computed_in, wanted);
+  }
+  return py::make_tuple(plan.method == NewtonSchulzMethod::gram ? "gram" : "standard",
+                        py::tuple(py::cast(plan.restarts)));
+}
+
+/// The capsules are released on return, while the work may still be queued. That is sound because
+/// the stream is the caller's current one: the allocators of torch and CuPy hand freed memory out
+/// again in the order of that stream, and drivers' own frees wait for the device.
+void newton_schulz(const Array& x, const Array& out, const std::string& dtype, const PyTable& table,
+                   const std::string& normalization, double bound, const std::string& method,
+                   std::vector<int> restarts, const std::string& arithmetic, bool check_finite,
+                   const std::optional<Array>& residual, const std::optional<Array>& norm_bound,
+                   int device, std::uintptr_t stream, const py::function& allocate) {
+  const Place place = gpu(device);
+  const DType type = dtype_from_name(dtype);
+  const ArrayRef in = x.ref("x", type, false, place);
+  const ArrayRef result = out.ref("out", type, true, place);
+  if (in.shape.size() < 2 || in.shape != result.shape)
+    throw py::value_error("x and out must be matrices of one shape");
+
+  cuda::NewtonSchulzOptions options;
+  options.table = to_rows(table);
+  options.normalization = to_normalization(normalization);
+  options.bound = bound;
+  options.plan = {method == "gram" ? NewtonSchulzMethod::gram : NewtonSchulzMethod::standard,
+                  std::move(restarts)};
+  options.arithmetic = to_arithmetic(arithmetic);
+  options.check_finite = check_finite;
+
+  const DType figures =
+      type == DType::float64 || type == DType::complex128 ? DType::float64 : DType::float32;
+  const auto take_figures = [&](const std::optional<Array>& from, const char* name) {
+    if (!from) return ArrayRef{};
+    ArrayRef into = from->ref(name, figures, true, place);
+    index_t gapless = 1;
+    bool adjacent = true;
+    for (std::size_t d = into.shape.size(); d-- > 0;) {
+      adjacent = adjacent && (into.shape[d] == 1 || into.strides[d] == gapless);
+      gapless *= into.shape[d];
+    }
+    if (into.shape != std::vector<index_t>(in.shape.begin(), in.shape.end() - 2) ||
+        (gapless > 0 && !adjacent))
+      throw py::value_error("wrong shape or strides of the info arrays");
+    return into;
+  };
+  const NewtonSchulzInfo info{take_figures(residual, "residual"),
+                              take_figures(norm_bound, "norm_bound")};
+
+  // cudaStreamLegacy (1) and cudaStreamPerThread (2) are names for streams, not addresses: whatever
+  // the library calls its current stream goes through as it is.
+  const cuda::Queue queue{device, reinterpret_cast<cudaStream_t>(stream)};
+  std::size_t bytes = 0;
+  {
+    py::gil_scoped_release release;
+    bytes = cuda::newton_schulz_workspace(queue, in, result, options, info);
+  }
+  Array memory;
+  Workspace workspace;
+  if (bytes > 0) {
+    const py::object capsule = allocate(bytes);
+    if (!memory.consume(capsule.ptr()))
+      throw py::type_error("allocate must return a DLPack capsule");
+    workspace = {memory.scratch("workspace", bytes, place), bytes};
+  }
+  Status status = Status::ok;
+  {
+    py::gil_scoped_release release;
+    status = cuda::newton_schulz(queue, in, result, options, info, workspace);
+  }
+  switch (status) {
+    case Status::ok:
+      return;
+    case Status::not_finite:
+      throw py::value_error(
+          "x contains NaN or infinity; pass check_finite=False to let it through");
+    case Status::out_of_memory:
+      PyErr_NoMemory();
+      throw py::error_already_set();
+  }
+}
+
+}  // namespace
+
+void bind_cuda_newton_schulz(py::module_& m) {
+  m.def("newton_schulz_plan", &newton_schulz_plan, py::arg("rows"), py::arg("cols"),
+        py::arg("table"), py::arg("arithmetic"), py::arg("method"),
+        "Method and restarts for a shape: ('standard' | 'gram', restarts).");
+  m.def("newton_schulz", &newton_schulz, py::arg("x"), py::arg("out"), py::arg("dtype"),
+        py::arg("table"), py::arg("normalization"), py::arg("bound"), py::arg("method"),
+        py::arg("restarts"), py::arg("arithmetic"), py::arg("check_finite"),
+        py::arg("residual").none(true), py::arg("norm_bound").none(true), py::arg("device"),
+        py::arg("stream"), py::arg("allocate"),
+        "Queues the work that fills out with the result for x. The arrays are DLPack capsules; "
+        "allocate(bytes) returns one of so many bytes on the device.");
+}
+
+}  // namespace gramian::python

@@ -1,0 +1,578 @@
+"""What only a GPU has: streams, graphs, device memory, and arrays that no host library can make.
+
+The mathematics on a GPU is tested with that on the CPU (``machine`` in test_newton_schulz.py and
+test_scaling.py), libraries and dtypes in test_arrays.py.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+
+import gramian as gm
+import numpy as np
+import pytest
+
+from tests.conftest import FLOATS, HALVES, DLPackOnly, make_library
+from tests.reference import gpu
+from tests.reference import newton_schulz as reference
+
+pytestmark = [pytest.mark.gpu, pytest.mark.thread_unsafe]
+
+DTYPES = (*HALVES, *FLOATS)
+METHODS = ["standard", "gram"]
+# One shape for each way of computing: within a block, within several, by products over the device.
+WAYS = [(5, 24, 40), (3, 200, 120), (2, 700, 520)]
+TOO_LONG = 200_000_000  # clock ticks: some 0.1 s, in which a hundred calls can be queued
+
+
+@pytest.fixture(scope="module")
+def torch():
+    return make_library("torch-cuda").modules["torch"]
+
+
+@pytest.fixture(scope="module")
+def cupy():
+    return make_library("cupy").modules["cupy"]
+
+
+def sample(torch, shape, dtype="float32", seed=0):
+    generator = torch.Generator("cuda").manual_seed(seed)
+    wide = torch.complex128 if dtype.startswith("complex") else torch.float64
+    x = torch.randn(shape, dtype=wide, device="cuda", generator=generator)
+    return x.to(getattr(torch, dtype))
+
+
+def wide(a):
+    """A float64 or complex128 NumPy copy of a torch tensor."""
+    a = a.detach().resolve_conj().cpu()
+    return (a.cdouble() if a.is_complex() else a.double()).numpy()
+
+
+def same_bits(a, b):
+    a, b = a.contiguous(), b.contiguous()
+    return a.dtype == b.dtype and wide(a).tobytes() == wide(b).tobytes()
+
+
+def dtype_name(x):
+    return str(x.dtype).removeprefix("torch.")
+
+
+def check(x, q, info, rows=None):
+    """Every matrix within the derived tolerance of the iteration in float64 on the CPU."""
+    rows = rows or gm.coefficients.table("polar_express", 5)
+    dtype = dtype_name(x)
+    flat_x, flat_q = (wide(a).reshape(-1, *a.shape[-2:]) for a in (x, q))
+    for one, given in zip(flat_q, flat_x, strict=True):
+        truth = gm.newton_schulz(given, len(rows), coefficients=rows, method="standard")
+        allowed = gpu.tolerance(given, rows, compute=gpu.arithmetic(dtype), dtype=dtype,
+                                method=info.method, restarts=info.restarts)  # fmt: skip
+        assert reference.rms_distance(one, truth) <= allowed
+
+
+def close(x, a, b, info):
+    """Both within the tolerance of one matrix x (...), so no further apart than twice that."""
+    rows = gm.coefficients.table("polar_express", 5)
+    flat = [wide(t).reshape(-1, *t.shape[-2:]) for t in (x, a, b)]
+    for given, one, other in zip(*flat, strict=True):
+        allowed = gpu.tolerance(given, rows, compute=gpu.arithmetic(dtype_name(x)),
+                                dtype=dtype_name(x), method=info.method,
+                                restarts=info.restarts)  # fmt: skip
+        assert reference.rms_distance(one, other) <= 2 * allowed
+
+
+# ---- Every entry written, and no other ----------------------------------------------------------
+
+SIDES = [*range(1, 131, 3), 2, 8, 16, 32, 33, 63, 64, 65, 127, 128, 129, 255, 257]
+SHAPES = [*((s, s) for s in SIDES), *((s, 2 * s + 1) for s in SIDES[::3]),
+          *((s + 17, s) for s in SIDES[1::3]), (1, 1000), (1000, 1), (384, 385), (2049, 64),
+          (3, 129, 77), (2, 3, 40, 48), (5, 130, 260)]  # fmt: skip
+
+
+def framed(torch, shape, dtype, offset=1):
+    """A NaN-filled view inside a NaN-filled frame, rows and batch entries apart by odd strides.
+
+    Its first entry is `offset` entries after an aligned address, so no vector access fits all rows.
+    """
+    *batch, m, n = shape
+    frame = torch.full((*batch, m + 2, n + 3), float("nan"), device="cuda",
+                       dtype=getattr(torch, dtype))  # fmt: skip
+    return frame[..., 1:-1, offset : offset + n], frame
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_every_entry_is_written_and_none_beside(torch, shape, dtype):
+    x, _ = framed(torch, shape, dtype)
+    x.copy_(sample(torch, shape, dtype))
+    for method in METHODS:
+        out, frame = framed(torch, shape, dtype, offset=2)
+        q, info = gm.newton_schulz(x, method=method, out=out, return_info=True)
+        assert q is out
+        check(x, out, info)
+        assert torch.isnan(frame).sum() == frame.numel() - out.numel()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", WAYS)
+@pytest.mark.parametrize("steps", range(1, 9))
+def test_poisoned_result_is_filled_whatever_the_steps(torch, shape, dtype, steps):
+    x = sample(torch, shape, dtype)
+    rows = gm.coefficients.table("polar_express", steps)
+    for method in METHODS:
+        out = torch.full_like(x, float("nan"))
+        _, info = gm.newton_schulz(x, steps, method=method, out=out, return_info=True)
+        check(x[:1], out[:1], info, rows)
+        assert torch.isfinite(torch.view_as_real(out) if out.is_complex() else out).all()
+
+
+@pytest.mark.parametrize(("dtype", "shape"), [
+    ("float32", (70_000, 3, 2)), ("float16", (70_000, 8, 8)), ("bfloat16", (65_537, 1, 1)),
+    ("float64", (66_000, 2, 5)), ("complex64", (65_536, 4, 4)), ("float16", (70_000, 20, 9)),
+])  # fmt: skip
+def test_more_matrices_than_a_grid_dimension_holds(torch, dtype, shape):
+    x = sample(torch, shape, dtype)
+    q, info = gm.newton_schulz(x, return_info=True)
+    picked = [0, 1, 2, 65_534, 65_535, *(shape[0] - k for k in (1, 2, 3))]
+    check(x[picked], q[picked], info)
+    assert info.residual.shape == info.norm_bound.shape == shape[:1]
+    for start in range(0, shape[0], 10_000):  # all of them: as in a small batch
+        part = gm.newton_schulz(x[start : start + 10_000])
+        torch.testing.assert_close(q[start : start + 10_000], part, atol=2e-2, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "complex128"])
+def test_batch_of_large_matrices(torch, dtype):
+    x = sample(torch, (9, 300, 420), dtype)
+    q, info = gm.newton_schulz(x, return_info=True)
+    check(x, q, info)
+
+
+# ---- Strides ------------------------------------------------------------------------------------
+
+VIEWS = {
+    "row-major": lambda b, m, n: b[:, :m, :n].contiguous(),
+    "column-major": lambda b, m, n: b[:, :m, :n].mT.contiguous().mT,
+    "transposed": lambda b, m, n: b[:, :n, :m].mT,
+    "odd column": lambda b, m, n: b[:, :m, 1 : n + 1],
+    "odd row": lambda b, m, n: b[:, 1 : m + 1, 3 : n + 3],
+    "flat offset": lambda b, m, n: b.flatten()[1 : 1 + 3 * m * n].view(3, m, n),
+    "every second": lambda b, m, n: b[:, : 2 * m : 2, : 2 * n : 2],
+    "batch last": lambda b, m, n: b[:, :m, :n].permute(1, 2, 0).contiguous().permute(2, 0, 1),
+    "batch expanded": lambda b, m, n: b[:1, :m, :n].expand(3, m, n),
+    "rows expanded": lambda b, m, n: b[:, :1, :n].expand(3, m, n),
+    "columns expanded": lambda b, m, n: b[:, :m, :1].expand(3, m, n),
+    "all expanded": lambda b, m, n: b[:, :1, :1].expand(3, m, n),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(17, 30), (64, 48), (150, 130), (260, 300)])
+@pytest.mark.parametrize("kind", VIEWS)
+def test_strides(torch, kind, shape, dtype):
+    base = sample(torch, (3, 2 * max(shape), 2 * max(shape)), dtype)
+    before = base.clone()
+    x = VIEWS[kind](base, *shape)
+    q, info = gm.newton_schulz(x, return_info=True)
+    assert q.is_contiguous()
+    close(x, q, gm.newton_schulz(x.contiguous(), method=info.method), info)
+    assert same_bits(base, before)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "complex64"])
+@pytest.mark.parametrize("flip", [(1, 1, -1), (1, -1, 1), (-1, 1, 1), (-1, -1, -1)])
+def test_negative_strides(cupy, torch, flip, dtype):
+    base = cupy.asarray(sample(torch, (3, 50, 34), dtype))
+    index = tuple(slice(None, None, f) for f in flip)
+    x = cupy.ascontiguousarray(base)[index]
+    q = gm.newton_schulz(x)
+    dense = gm.newton_schulz(cupy.ascontiguousarray(x))
+    np.testing.assert_allclose(
+        q.get().astype(complex),
+        dense.get().astype(complex),
+        atol=2e-2 if dtype == "float16" else 1e-3,
+    )
+    out = cupy.full_like(base, cupy.nan)
+    gm.newton_schulz(cupy.ascontiguousarray(x), out=out[index])
+    np.testing.assert_array_equal(out[index].get(), dense.get())
+
+
+OVERLAPS = {
+    "same": lambda b, n: (b[:, :n, :n], b[:, :n, :n]),
+    "transposed": lambda b, n: (b[:, :n, :n], b[:, :n, :n].mT),
+    "shifted down": lambda b, n: (b[:, :n, :n], b[:, 1 : n + 1, :n]),
+    "shifted up": lambda b, n: (b[:, 1 : n + 1, :n], b[:, :n, :n]),
+    "shifted right": lambda b, n: (b[:, :n, :n], b[:, :n, 1 : n + 1]),
+    "interleaved": lambda b, n: (b[:, :n, : 2 * n : 2], b[:, :n, 1 : 2 * n : 2]),
+    "corner": lambda b, n: (b[:, :n, :n], b[:, n // 2 : n // 2 + n, n // 2 : n // 2 + n]),
+    "next in the batch": lambda b, n: (b[:-1, :n, :n], b[1:, :n, :n]),
+    "last in the batch": lambda b, n: (b[1:, :n, :n], b[:-1, :n, :n]),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "complex128"])
+@pytest.mark.parametrize("side", [12, 100, 270])
+@pytest.mark.parametrize("case", OVERLAPS)
+def test_out_may_overlap_the_input(torch, case, side, dtype, method):
+    base = sample(torch, (4, 2 * side, 2 * side), dtype)
+    x, out = OVERLAPS[case](base, side)
+    given = x.clone()
+    truth, info = gm.newton_schulz(given, method=method, return_info=True)
+    assert gm.newton_schulz(x, method=method, out=out) is out
+    close(given, out, truth, info)
+
+
+def test_conjugate_view(torch):
+    z = sample(torch, (20, 30), "complex64")
+    q, info = gm.newton_schulz(z.mH, return_info=True)
+    close(z.mH, q, gm.newton_schulz(z.mH.resolve_conj().contiguous()), info)
+
+
+# ---- Streams ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", WAYS)
+@pytest.mark.parametrize("method", METHODS)
+def test_work_is_queued_on_the_current_stream_and_not_waited_for(torch, shape, dtype, method):
+    """Behind a kernel that takes long the call returns at once, and still sees what that precedes.
+
+    The input changes on the stream after the slow kernel: work on any other stream would read NaN.
+    """
+    given = sample(torch, shape, dtype)
+    truth, figures = gm.newton_schulz(given, method=method, return_info=True)  # warms up, too
+    stream = torch.cuda.Stream()
+    x = torch.full_like(given, float("nan"))
+    torch.cuda.synchronize()
+    with torch.cuda.stream(stream):
+        warm = gm.newton_schulz(x, method=method, return_info=True)
+        warm = warm, gm.newton_schulz(x, method=method, out=torch.empty_like(x))
+        del warm  # memory for this stream is there now
+        torch.cuda._sleep(TOO_LONG)
+        x.copy_(given)
+        q, info = gm.newton_schulz(x, method=method, return_info=True)
+        again = gm.newton_schulz(x, method=method, out=torch.empty_like(x))
+        waited = stream.query()
+    assert not waited
+    stream.synchronize()
+    assert same_bits(q, truth)
+    assert same_bits(again, truth)
+    assert same_bits(info.residual, figures.residual)
+    assert same_bits(info.norm_bound, figures.norm_bound)
+
+
+@pytest.mark.parametrize("shape", WAYS)
+def test_work_is_queued_on_the_current_stream_of_cupy(cupy, shape):
+    spin = cupy.RawKernel(
+        'extern "C" __global__ void spin(long long n) {'
+        " long long start = clock64(); while (clock64() - start < n) {} }",
+        "spin",
+    )
+    spin((1,), (1,), (1,))
+    given = cupy.asarray(np.random.default_rng(0).standard_normal(shape), dtype=cupy.float32)
+    truth = gm.newton_schulz(given).get()
+    x = cupy.full_like(given, cupy.nan)
+    stream = cupy.cuda.Stream(non_blocking=True)
+    cupy.cuda.Device().synchronize()
+    with stream:
+        gm.newton_schulz(x, return_info=True)
+        spin((1,), (1,), (TOO_LONG,))
+        cupy.copyto(x, given)
+        q, info = gm.newton_schulz(x, return_info=True)
+        waited = stream.done
+        assert type(q) is type(info.residual) is cupy.ndarray
+    assert not waited
+    stream.synchronize()
+    np.testing.assert_array_equal(q.get(stream), truth)
+
+
+def test_default_streams_of_cupy(cupy):
+    x = cupy.asarray(np.random.default_rng(0).standard_normal((60, 90)))
+    truth = gm.newton_schulz(x).get()
+    for stream in (cupy.cuda.Stream.null, cupy.cuda.Stream.ptds):
+        cupy.cuda.Device().synchronize()
+        with stream:
+            np.testing.assert_array_equal(gm.newton_schulz(x).get(), truth)
+
+
+@pytest.mark.parametrize("shape", WAYS)
+def test_memory_freed_while_work_is_queued_may_be_used_again(torch, shape):
+    """Work space and inputs go back to the allocator at once; it keeps the order of the stream."""
+    given = [sample(torch, shape, "float32", seed) for seed in range(4)]
+    truths = [gm.newton_schulz(x) for x in given]
+    torch.cuda.synchronize()
+    torch.cuda._sleep(TOO_LONG)
+    results = []
+    for _ in range(3):
+        for x in given:
+            results.append(gm.newton_schulz(x.clone()))  # freed as soon as the call returns
+            junk = [torch.full((n,), float("nan"), device="cuda") for n in (10, x.numel(), 10**6)]
+            del junk
+    for q, truth in zip(results, truths * 3, strict=True):
+        assert same_bits(q, truth)
+
+
+@pytest.mark.parametrize("shape", WAYS)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
+def test_two_threads_on_two_streams(torch, shape, dtype):
+    given = [sample(torch, shape, dtype, seed) for seed in range(2)]
+    truths = [gm.newton_schulz(x, return_info=True) for x in given]
+    torch.cuda.synchronize()
+    start, failures = threading.Barrier(2), []
+
+    def work(which):
+        try:
+            stream = torch.cuda.Stream()
+            start.wait()
+            with torch.cuda.stream(stream):
+                results = [gm.newton_schulz(given[which], return_info=True) for _ in range(30)]
+                stream.synchronize()
+            for q, info in results:
+                assert same_bits(q, truths[which][0])
+                assert same_bits(info.residual, truths[which][1].residual)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+# ---- Graphs -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", WAYS)
+@pytest.mark.parametrize("method", METHODS)
+def test_graph_capture_and_replay(torch, shape, dtype, method):
+    x = sample(torch, shape, dtype)
+    gm.newton_schulz(x, method=method, return_info=True)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        q, info = gm.newton_schulz(x, method=method, return_info=True)
+    # Other scales and a zero matrix too: nothing that depends on the numbers may be baked in.
+    for seed, scale in ((1, 1.0), (2, 2.0**-7), (3, 2.0**6), (4, 0.0)):
+        given = sample(torch, shape, dtype, seed) * scale
+        x.copy_(given)
+        q.fill_(float("nan"))
+        graph.replay()
+        torch.cuda.synchronize()
+        eager, figures = gm.newton_schulz(given, method=method, return_info=True)
+        assert same_bits(q, eager)
+        assert same_bits(info.residual, figures.residual)
+        assert same_bits(info.norm_bound, figures.norm_bound)
+
+
+def test_graph_capture_with_cupy(cupy):
+    rng = np.random.default_rng(0)
+    given = [cupy.asarray(rng.standard_normal((3, 40, 60)), dtype=cupy.float32) for _ in range(3)]
+    x, out = cupy.zeros_like(given[0]), cupy.zeros_like(given[0])
+    stream = cupy.cuda.Stream(non_blocking=True)
+    cupy.cuda.Device().synchronize()
+    with stream:
+        gm.newton_schulz(x, out=out)
+        stream.begin_capture()
+        gm.newton_schulz(x, out=out)
+        graph = stream.end_capture()
+        for y in given:
+            cupy.copyto(x, y)
+            graph.launch(stream)
+            stream.synchronize()
+            got = out.get()
+            np.testing.assert_array_equal(got, gm.newton_schulz(y).get())
+
+
+# ---- The same bits ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(7, 7), (300, 30, 20), (129, 127), (4, 200, 260), (640, 513),
+                                   (1500, 96)])  # fmt: skip
+@pytest.mark.parametrize("method", METHODS)
+def test_repeated_calls_give_the_same_bits(torch, shape, dtype, method):
+    x = sample(torch, shape, dtype)
+    q, info = gm.newton_schulz(x, method=method, return_info=True)
+    for _ in range(5):
+        torch.full((10**6,), float("nan"), device="cuda")  # another content of freed memory
+        p, other = gm.newton_schulz(x, method=method, return_info=True)
+        assert same_bits(p, q)
+        assert same_bits(other.residual, info.residual)
+        assert same_bits(other.norm_bound, info.norm_bound)
+
+
+@pytest.mark.parametrize("shape", WAYS)
+@pytest.mark.parametrize("dtype", ["float16", *FLOATS])
+def test_torch_and_cupy_give_the_same_bits(torch, cupy, shape, dtype):
+    x = sample(torch, shape, dtype)
+    q = gm.newton_schulz(x)
+    p = gm.newton_schulz(cupy.asarray(x))
+    assert type(p) is cupy.ndarray
+    assert q.cpu().numpy().tobytes() == p.get().tobytes()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("shape", WAYS)
+def test_agrees_with_the_cpu(torch, shape, dtype, method):
+    x = sample(torch, shape, dtype)
+    q, info = gm.newton_schulz(x, method=method, return_info=True)
+    p, host = gm.newton_schulz(x.cpu(), method=method, return_info=True)
+    assert host.residual.dtype == info.residual.dtype
+    close(x, q, p, info)
+    torch.testing.assert_close(info.norm_bound.cpu(), host.norm_bound, rtol=1e-5, atol=0)
+    torch.testing.assert_close(info.residual.cpu(), host.residual, rtol=1e-2, atol=1e-4)
+
+
+# ---- Memory -------------------------------------------------------------------------------------
+
+
+def test_nothing_stays_allocated(torch):
+    x = sample(torch, (4, 500, 600))
+    gm.newton_schulz(x, return_info=True)
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    q = gm.newton_schulz(x)
+    rounding = 512  # bytes, of torch's allocator
+    assert torch.cuda.memory_allocated() - before <= q.nbytes + rounding
+    del q
+    assert torch.cuda.memory_allocated() == before
+
+
+def test_out_of_memory_in_torch(torch):
+    """Room for the result and not for the work space: torch's own exception, and life goes on."""
+    x = sample(torch, (4096, 4096))
+    truth = gm.newton_schulz(x[:64, :64])
+    out = torch.full_like(x, 7.25)
+    gc.collect()
+    torch.cuda.empty_cache()
+    limit = torch.cuda.memory_reserved() + x.nbytes // 8
+    try:
+        torch.cuda.set_per_process_memory_fraction(limit / torch.cuda.mem_get_info()[1])
+        for kwargs in ({}, {"out": out}, {"out": out, "return_info": True}):
+            with pytest.raises(torch.OutOfMemoryError):
+                gm.newton_schulz(x, **kwargs)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert bool((out == 7.25).all())
+    assert same_bits(gm.newton_schulz(x[:64, :64]), truth)
+    assert torch.isfinite(gm.newton_schulz(x)).all()
+
+
+def test_out_of_memory_in_cupy(cupy):
+    x = cupy.asarray(np.random.default_rng(0).standard_normal((2048, 2048)))
+    out = cupy.zeros_like(x)
+    pool = cupy.get_default_memory_pool()
+    pool.free_all_blocks()
+    try:
+        pool.set_limit(size=pool.total_bytes() + x.nbytes // 8)
+        with pytest.raises(cupy.cuda.memory.OutOfMemoryError):
+            gm.newton_schulz(x, out=out)
+    finally:
+        pool.set_limit(size=0)
+    assert cupy.isfinite(gm.newton_schulz(x, out=out)).all()
+
+
+# ---- Arguments ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", WAYS)
+def test_check_finite(torch, shape, dtype, bad):
+    x = sample(torch, shape, dtype)
+    assert same_bits(gm.newton_schulz(x, check_finite=True), gm.newton_schulz(x))
+    x[-1, 3, 5] = bad
+    out = torch.full_like(x, 7.25)
+    with pytest.raises(ValueError, match=r"(?i)\bx\b.*nan"):
+        gm.newton_schulz(x, out=out, check_finite=True)
+    assert bool((out == 7.25).all())
+    before = x.clone()
+    with pytest.raises(ValueError, match=r"\bx\b"):
+        gm.newton_schulz(x, out=x, check_finite=True)
+    assert torch.equal(torch.isnan(x), torch.isnan(before))
+    for unchecked in (None, False):
+        q = gm.newton_schulz(x, check_finite=unchecked)
+        assert torch.isnan(q[-1]).all()
+        assert torch.isfinite(torch.view_as_real(q[:-1]) if q.is_complex() else q[:-1]).all()
+
+
+def test_figures_are_on_the_device(torch):
+    for dtype in DTYPES:
+        _, info = gm.newton_schulz(sample(torch, (2, 3, 20, 30), dtype), return_info=True)
+        for figure in (info.residual, info.norm_bound):
+            assert figure.is_cuda
+            assert figure.shape == (2, 3)
+            assert dtype_name(figure) == (
+                "float64" if dtype in ("float64", "complex128") else "float32"
+            )
+
+
+@pytest.mark.parametrize(("dtype", "compute"), [
+    ("float64", "tf32"), ("complex128", "tf32"), ("float32", "float16"), ("float32", "half"),
+    ("float16", "float16"), ("bfloat16", "bfloat16"), ("float32", "complex64"),
+])  # fmt: skip
+def test_compute_dtypes_that_are_not_for_a_gpu(torch, dtype, compute):
+    x = sample(torch, (4, 5), dtype)
+    with pytest.raises(ValueError, match=rf"compute_dtype.*{compute}.*{dtype}.*GPU.*float32"):
+        gm.newton_schulz(x, compute_dtype=compute)
+
+
+def test_arrays_of_two_devices_or_libraries(torch, cupy):
+    x = sample(torch, (4, 5))
+    for out in (torch.zeros(4, 5), torch.zeros(4, 5, pin_memory=True)):
+        with pytest.raises(ValueError, match=r"\bout\b.*device.*cuda"):
+            gm.newton_schulz(x, out=out)
+        with pytest.raises(ValueError, match=r"\bout\b.*device.*cpu"):
+            gm.newton_schulz(out, out=x)
+    for out in (cupy.zeros((4, 5), cupy.float32), np.zeros((4, 5), np.float32)):
+        with pytest.raises(TypeError, match=r"\bout\b"):
+            gm.newton_schulz(x, out=out)
+
+
+def test_array_that_only_has_dlpack_gives_a_cupy_array(torch, cupy):
+    x = sample(torch, (6, 9))
+    for known_by_capsule in (
+        DLPackOnly(x),
+        DLPackOnly(cupy.asarray(x)),
+        DLPackOnly(x, legacy=True),
+    ):
+        q = gm.newton_schulz(known_by_capsule)
+        assert type(q) is cupy.ndarray
+        assert q.get().tobytes() == gm.newton_schulz(x).cpu().numpy().tobytes()
+
+
+def test_requires_grad_is_never_silently_detached(torch):
+    x = sample(torch, (4, 6)).requires_grad_()
+    with pytest.raises(TypeError, match=r"\bx\b.*requires grad"):
+        gm.newton_schulz(x)
+    with torch.no_grad():
+        assert same_bits(gm.newton_schulz(x), gm.newton_schulz(x.detach()))
+
+
+def test_autograd_sees_that_out_was_written(torch):
+    x, out = sample(torch, (3, 3)), torch.ones(3, 3, device="cuda")
+    weight = torch.ones(3, 3, device="cuda", requires_grad=True)
+    loss = (weight * out).sum()
+    gm.newton_schulz(x, out=out)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("shape", WAYS)
+def test_a_device_that_is_not_the_current_one(torch, shape):
+    if torch.cuda.device_count() < 2:
+        pytest.skip("one device only")
+    x = sample(torch, shape)
+    other = x.to("cuda:1")
+    q = gm.newton_schulz(other)
+    assert q.device.index == 1
+    assert torch.cuda.current_device() == 0
+    if torch.cuda.get_device_name(0) == torch.cuda.get_device_name(1):
+        assert same_bits(q, gm.newton_schulz(x))
+    with pytest.raises(ValueError, match=r"\bout\b.*device"):
+        gm.newton_schulz(other, out=x)
