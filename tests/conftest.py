@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import importlib.util
 import os
 import subprocess
 import sys
@@ -189,6 +188,17 @@ def owner(request) -> Library:
     return make_library(request.param)
 
 
+@pytest.fixture(scope="session")
+def cuda_torch():
+    """torch, with a CUDA device."""
+    return make_library("torch-cuda").modules["torch"]
+
+
+@pytest.fixture(scope="session")
+def cupy():
+    return make_library("cupy").modules["cupy"]
+
+
 # ---- Machines -----------------------------------------------------------------------------------
 
 
@@ -253,7 +263,7 @@ def machines(host, gpu=None):
 @pytest.fixture(scope="session", params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
 def machine(request) -> Machine:
     """Both machines; with a dtype: parametrize(("machine", "dtype"), machines(...), indirect)."""
-    if request.param == "gpu" or importlib.util.find_spec("ml_dtypes"):
+    if request.param == "gpu":
         importlib.import_module("ml_dtypes")  # teaches NumPy the name bfloat16
     return Machine(request.param)
 

@@ -1,6 +1,7 @@
 // One batch of matrices to another in any layout and type, scaled on the way.
 #pragma once
 
+#include "dependent_launch.cuh"
 #include "element.cuh"
 #include "entrance.hpp"
 #include "window.hpp"
@@ -154,6 +155,7 @@ __global__ void __launch_bounds__(copy_threads) copy_along(const __grid_constant
   using Types = CopyTypes<In, Out>;
   constexpr int V = along_run<In, Out>;
   constexpr int U = along_runs<In, Out>;
+  await_earlier_kernels();
   const index_t b = blockIdx.x / c.blocks;
   const unsigned block = blockIdx.x % c.blocks;
   const index_t rows = c.in.rows;
@@ -198,6 +200,7 @@ __global__ void __launch_bounds__(copy_threads) copy_across(const __grid_constan
   constexpr int VI = vector_run<In>;
   constexpr int VO = vector_run<Out>;
   __shared__ Word tile[T][T + 1];
+  await_earlier_kernels();
   const index_t b = blockIdx.x / c.blocks;
   const unsigned block = blockIdx.x % c.blocks;
   const index_t rows = c.in.rows;
@@ -267,11 +270,8 @@ void copy(const Queue& queue, Window in, Window out, const Scaling& scaling) {
   }
   const unsigned grid = grid_size(blocks * out.batch());
   c.blocks = static_cast<unsigned>(blocks);
-  if (along)
-    copy_along<In, Out><<<grid, copy_threads, 0, queue.stream>>>(c);
-  else
-    copy_across<In, Out><<<grid, copy_threads, 0, queue.stream>>>(c);
-  check(cudaGetLastError(), "launch of a copy");
+  launch_after(queue, along ? copy_along<In, Out> : copy_across<In, Out>, grid, copy_threads,
+               "launch of a copy", c);
 }
 
 }  // namespace gramian::cuda

@@ -77,6 +77,7 @@ __global__ void __launch_bounds__(measure_threads)
     measure_parts(const __grid_constant__ Window x, int parts, bool vector, double* figures) {
   constexpr int V = vector_run<T>;
   constexpr int U = measure_runs;
+  await_earlier_kernels();
   const index_t b = blockIdx.x / static_cast<unsigned>(parts);
   const index_t part = blockIdx.x % static_cast<unsigned>(parts);
   const T* const data = static_cast<const T*>(x.data) + x.offset(b);
@@ -203,13 +204,17 @@ void measure(const Queue& queue, const ArrayRef& x, Storage, const Entrance& fig
   Window w = window(x);
   const int parts = part_count(w.rows, w.cols);
   if (w.row_reach() < w.col_reach()) w.transpose();
+  if (w.col_stride == 1 && w.row_stride == w.cols && w.cols % vector_bytes == 0) {
+    // Rows without gaps are one long row, of the same runs.
+    w.cols *= w.rows;
+    w.rows = 1;
+  }
   const unsigned grid = grid_size(w.batch() * parts);
   with_type(x.dtype, [&](auto array) {
     using T = typename decltype(array)::type;
-    measure_parts<T><<<grid, measure_threads, 0, queue.stream>>>(
-        w, parts, w.rows_aligned(sizeof(T), vector_bytes), figures.parts);
+    launch_after(queue, measure_parts<T>, grid, measure_threads, "launch of the first pass", w,
+                 parts, w.rows_aligned(sizeof(T), vector_bytes), figures.parts);
   });
-  check(cudaGetLastError(), "launch of the first pass");
 }
 
 void enter(const Queue& queue, const ArrayRef& x, Storage storage, const Entrance& figures,

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "dependent_launch.cuh"
+
 namespace gramian::cuda {
 
 namespace {
@@ -37,6 +39,7 @@ struct Figure {
 Figure figure(const ArrayRef& a) { return {a.data, a.dtype == DType::float64}; }
 
 __global__ void fold_kernel(FirstStep step, NormParts squares, double* scalars, Figure norm_bound) {
+  await_earlier_kernels();
   const index_t b = blockIdx.x;
   const bool schatten = step.normalization == Normalization::schatten;
   const double sum = schatten ? sum_parts(squares.data + b * squares.count, squares.count) : 0;
@@ -59,6 +62,7 @@ __global__ void fold_kernel(FirstStep step, NormParts squares, double* scalars, 
 }
 
 __global__ void residual_kernel(NormParts squares, double m, Figure residual) {
+  await_earlier_kernels();
   const index_t b = blockIdx.x;
   const double sum = sum_parts(squares.data + b * squares.count, squares.count);
   if (threadIdx.x == 0) residual.put(b, sqrt(sum / m));
@@ -68,16 +72,14 @@ __global__ void residual_kernel(NormParts squares, double m, Figure residual) {
 
 void fold_first_row(const Queue& queue, index_t batch, const FirstStep& step, NormParts squares,
                     double* scalars, const ArrayRef& norm_bound) {
-  fold_kernel<<<static_cast<unsigned>(batch), threads, 0, queue.stream>>>(step, squares, scalars,
-                                                                          figure(norm_bound));
-  check(cudaGetLastError(), "launching the fold of the first row");
+  launch_after(queue, fold_kernel, static_cast<unsigned>(batch), threads,
+               "launching the fold of the first row", step, squares, scalars, figure(norm_bound));
 }
 
 void finish_residual(const Queue& queue, index_t batch, index_t m, NormParts squares,
                      const ArrayRef& residual) {
-  residual_kernel<<<static_cast<unsigned>(batch), threads, 0, queue.stream>>>(
-      squares, static_cast<double>(m), figure(residual));
-  check(cudaGetLastError(), "launching the residual");
+  launch_after(queue, residual_kernel, static_cast<unsigned>(batch), threads,
+               "launching the residual", squares, static_cast<double>(m), figure(residual));
 }
 
 }  // namespace gramian::cuda

@@ -12,11 +12,10 @@
 // are the same bits.
 #pragma once
 
-#include <cuda_bf16.h>
-
 #include <cstdint>
 #include <type_traits>
 
+#include "hopper_epilogue.cuh"
 #include "hopper_tiling.hpp"
 #include "wgmma.cuh"
 
@@ -90,87 +89,23 @@ class Walk {
   int row_ = 0, col_ = 0;
 };
 
-__device__ __forceinline__ std::uint32_t pack(float low, float high, bool bfloat16) {
-  if (!bfloat16) return pack_half(low, high);
-  const __nv_bfloat162 h = __floats2bfloat162_rn(low, high);
-  return *reinterpret_cast<const std::uint32_t*>(&h);
-}
+/// Place in the ring of stages. A barrier is passed when its phase differs from `phase`.
+template <int stages>
+struct Ring {
+  int stage = 0;
+  std::uint32_t phase;
 
-/// v: this thread's 32 entries of a 64 x 64 chunk on the diagonal.
-__device__ __forceinline__ void add_to_diagonal(float (&v)[32], float gamma) {
-  const int row = threadIdx.x % warpgroup / 32 * 16 + threadIdx.x % 32 / 4;
-  const int col = 2 * (threadIdx.x % 4);
-#pragma unroll
-  for (int e = 0; e < 32; ++e)
-    if (row + 8 * (e / 2 % 2) == col + 8 * (e / 4) + e % 2) v[e] += gamma;
-}
-
-/// Sum of squares of this thread's entries, those off the diagonal counted for their mirror images
-/// too. On the diagonal chunk entries above it are left out, not weighted by 0: they may be NaN
-/// where padding was read.
-__device__ __forceinline__ float sum_squares(const float (&v)[32], bool diagonal) {
-  const int row = threadIdx.x % warpgroup / 32 * 16 + threadIdx.x % 32 / 4;
-  const int col = 2 * (threadIdx.x % 4);
-  float twice = 0;
-  float once = 0;
-  if (!diagonal) {
-#pragma unroll
-    for (int e = 0; e < 32; ++e) twice += v[e] * v[e];
-  } else {
-#pragma unroll
-    for (int e = 0; e < 32; ++e) {
-      const int r = row + 8 * (e / 2 % 2);
-      const int c = col + 8 * (e / 4) + e % 2;
-      if (r > c) twice += v[e] * v[e];
-      if (r == c) once += v[e] * v[e];
+  __device__ void advance() {
+    if (++stage == stages) {
+      stage = 0;
+      phase ^= 1;
     }
   }
-  return 2 * twice + once;
-}
+};
 
-/// Writes one warpgroup's 64 x 64 chunk into its staging memory: as it is at `plain`, transposed at
-/// `mirrored`. h[2 j + i]: the pairs of entries that this thread holds.
-__device__ __forceinline__ void stage_chunk(const std::uint32_t (&h)[16], std::uint32_t plain,
-                                            std::uint32_t mirrored, bool store, bool mirror) {
-  const int lane = threadIdx.x % 32;
-  const int warp = threadIdx.x % warpgroup / 32;
-  const int i = lane / 8 % 2;
-#pragma unroll
-  for (int j = 0; j < 8; j += 2) {
-    const int mine = j + lane / 16;
-    if (store)
-      stmatrix4(plain + swizzled(16 * warp + 8 * i + lane % 8, 16 * mine), h[2 * j], h[2 * j + 1],
-                h[2 * j + 2], h[2 * j + 3]);
-    if (mirror)
-      stmatrix4_transposed(mirrored + swizzled(8 * mine + lane % 8, 32 * warp + 16 * i), h[2 * j],
-                           h[2 * j + 1], h[2 * j + 2], h[2 * j + 3]);
-  }
-}
-
-/// The same for a chunk on the diagonal: its lower triangle and the mirror image of that.
-__device__ __forceinline__ void stage_diagonal_chunk(const std::uint32_t (&h)[16],
-                                                     std::uint32_t plain) {
-  const int lane = threadIdx.x % 32;
-  const int warp = threadIdx.x % warpgroup / 32;
-  const int row = lane / 4;
-  const int col = 2 * (lane % 4);
-#pragma unroll
-  for (int j = 0; j < 8; ++j) {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int block = 2 * warp + i;  // of 8 rows; j: of 8 columns
-      if (j > block) continue;
-      std::uint32_t v = h[2 * j + i];
-      const std::uint32_t t = movmatrix(v);
-      if (j == block) {
-        if (col > row) v = (v & 0xffff0000u) | (t & 0xffffu);
-        if (col + 1 > row) v = (v & 0xffffu) | (t & 0xffff0000u);
-      } else {
-        stmatrix1_transposed(plain + swizzled(8 * j + lane % 8, 16 * block), v);
-      }
-      stmatrix1(plain + swizzled(8 * block + lane % 8, 16 * j), v);
-    }
-  }
+/// Pieces of D (128 x 64) that one stage holds.
+__host__ __device__ constexpr int pieces_per_stage(int tile) {
+  return stage_bytes(tile) / (tile_rows * chunk * 2);
 }
 
 /// B is K-major (rows of a matrix whose columns are summed over: boxes of 64 x tile / cluster) for
@@ -184,6 +119,8 @@ __global__ void __launch_bounds__(block_threads, 1)
   constexpr bool halves = Tiling::has_halves(tile, cluster, hermitian);
   constexpr int a_bytes = tile_rows * block_depth * 2;
   constexpr int panel_bytes = block_depth * chunk * 2;
+  constexpr int piece_bytes = tile_rows * chunk * 2;
+  constexpr int pieces = pieces_per_stage(tile);
 
   extern __shared__ char dynamic[];
   const std::uint32_t base = (shared_address(dynamic) + 1023u) & ~1023u;
@@ -197,8 +134,6 @@ __global__ void __launch_bounds__(block_threads, 1)
   if (threadIdx.x == 0) {
     prefetch_map(&p.a);
     prefetch_map(&p.b);
-    if (p.store) prefetch_map(&p.c);
-    if (p.store_mirror) prefetch_map(&p.mirror);
     for (int s = 0; s < stages; ++s) {
       barrier_init(full + 8 * s, 1);
       barrier_init(empty + 8 * s, 2 * cluster);
@@ -223,17 +158,16 @@ __global__ void __launch_bounds__(block_threads, 1)
     give_registers<40>();
     if (threadIdx.x == 0) {
       wait_for_dependency();
-      int stage = 0;
-      std::uint32_t phase = 1;  // a fresh barrier counts as one phase behind: the ring is empty
+      Ring<stages> ring{0, 1};  // a fresh barrier counts as one phase behind: the ring is empty
       for (; !walk.done(); walk.next()) {
         const int row0 = walk.row() * tiling.unit_rows + static_cast<int>(rank) * tile_rows;
         const int col0 = walk.col() * tile;
+        const bool half_tile = halves && walk.half();
         for (int k = 0; k < blocks_deep; ++k) {
-          barrier_wait(empty + 8 * stage, phase);
-          const std::uint32_t to_a = base + stage * stage_bytes(tile);
+          barrier_wait(empty + 8 * ring.stage, ring.phase);
+          const std::uint32_t to_a = base + ring.stage * stage_bytes(tile);
           const std::uint32_t to_b = to_a + a_bytes;
-          const std::uint32_t arrived = full + 8 * stage;
-          const bool half_tile = halves && walk.half();
+          const std::uint32_t arrived = full + 8 * ring.stage;
           barrier_expect(arrived, stage_bytes(half_tile ? tile / 2 : tile));
           tma_load(to_a, &p.a, arrived, k * block_depth, row0, walk.matrix());
           if constexpr (major_b == k_major) {
@@ -261,9 +195,22 @@ __global__ void __launch_bounds__(block_threads, 1)
                 tma_load(to, &p.b, arrived, col0 + panel * chunk, k * block_depth, walk.matrix());
             }
           }
-          if (++stage == stages) {
-            stage = 0;
-            phase ^= 1;
+          ring.advance();
+        }
+        if constexpr (hermitian) {
+          if (!p.add_d) continue;
+          // D follows the operands through the ring, a few pieces of 128 x 64 to a stage.
+          for (int c = 0; c < tile / chunk; c += pieces) {
+            barrier_wait(empty + 8 * ring.stage, ring.phase);
+            const std::uint32_t arrived = full + 8 * ring.stage;
+            int used = 0;
+            for (int i = 0; i < pieces && c + i < tile / chunk; ++i)
+              used += col0 + (c + i) * chunk < row0 + tile_rows;
+            barrier_expect(arrived, used * piece_bytes);
+            for (int i = 0; i < used; ++i)
+              tma_load(base + ring.stage * stage_bytes(tile) + i * piece_bytes, &p.d, arrived,
+                       col0 + (c + i) * chunk, row0, walk.matrix());
+            ring.advance();
           }
         }
       }
@@ -275,10 +222,8 @@ __global__ void __launch_bounds__(block_threads, 1)
     const int thread = threadIdx.x % warpgroup;
     const int lane = thread % 32;
     const int warp = thread / 32;
-    const std::uint32_t plain = staging + half * (staging_bytes / 2);
-    const std::uint32_t mirrored = plain + chunk * chunk * 2;
-    int stage = 0;
-    std::uint32_t phase = 0;
+    const std::uint32_t mine = staging + (half * 4 + warp) * (staging_bytes / 8);
+    Ring<stages> ring{0, 0};
 
     const auto release = [&](int s) {
       if constexpr (cluster > 1) {
@@ -292,9 +237,6 @@ __global__ void __launch_bounds__(block_threads, 1)
       const int row0 = walk.row() * tiling.unit_rows + static_cast<int>(rank) * tile_rows +
                        half * (tile_rows / 2);
       const int col0 = walk.col() * tile;
-      const int my_row = row0 + 16 * warp + lane / 4;
-      const int my_col = col0 + 2 * (lane % 4);
-
       float alpha = p.alpha, beta = p.beta, gamma = p.gamma;
       if (p.device_scalars) {
         const double* s = p.device_scalars + 3 * walk.matrix();
@@ -302,29 +244,30 @@ __global__ void __launch_bounds__(block_threads, 1)
         beta = static_cast<float>(s[1]);
         gamma = static_cast<float>(s[2]);
       }
-      // Asked for before the products and used after them.
-      std::uint32_t d[hermitian ? tile / 4 : 1];
-      if (hermitian && p.d) {
-        const __half* from = p.d + walk.matrix() * p.d_stride + my_col;
-        const int columns = p.cols - my_col;
+      const auto store = [&](const float (&v)[32], int chunk_col, bool diagonal) {
+        std::uint32_t h[16];
 #pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          // Rows are padded to an even number of entries.
-          const bool inside = my_row + 8 * i < p.rows;
-          const auto* row = reinterpret_cast<const std::uint32_t*>(
-              from + static_cast<long long>(min(my_row + 8 * i, p.rows - 1)) * p.d_ld);
-#pragma unroll
-          for (int j = 0; j < tile / 8; ++j)
-            d[2 * j + i] = inside && 8 * j < columns ? row[4 * j] : 0;
-        }
-      }
+        for (int e = 0; e < 16; ++e) h[e] = pack(v[2 * e], v[2 * e + 1], p.bfloat16);
+        if (diagonal) mirror_diagonal_block(h);
+        const int row = row0 + 16 * warp;
+        const int rows = p.rows - row;
+        const int cols = p.cols - chunk_col;
+        std::uint16_t* to = p.c + walk.matrix() * p.c_stride;
+        // On the diagonal, what lies above it comes from the warps below.
+        if (p.store)
+          store_rows(h, mine, to + static_cast<long long>(row) * p.c_ld + chunk_col, p.c_ld, rows,
+                     diagonal ? min(cols, 16 * warp + 16) : cols);
+        if (p.store_mirror)
+          store_columns(h, mine, to + static_cast<long long>(chunk_col) * p.c_ld + row, p.c_ld,
+                        rows, diagonal ? min(cols, 16 * warp) : cols);
+      };
 
       float sum[tile / 2];
-      const auto multiply = [&]<bool half_tile>(std::bool_constant<half_tile>) {
+      const auto multiply = [&]<int width>(std::integral_constant<int, width>) {
         for (int k = 0; k < blocks_deep; ++k) {
-          barrier_wait(full + 8 * stage, phase);
-          const std::uint32_t at_a = base + stage * stage_bytes(tile) + half * (a_bytes / 2);
-          const std::uint32_t at_b = base + stage * stage_bytes(tile) + a_bytes;
+          barrier_wait(full + 8 * ring.stage, ring.phase);
+          const std::uint32_t at_a = base + ring.stage * stage_bytes(tile) + half * (a_bytes / 2);
+          const std::uint32_t at_b = base + ring.stage * stage_bytes(tile) + a_bytes;
           wgmma_touch(sum);
           wgmma_fence();
 #pragma unroll
@@ -333,79 +276,67 @@ __global__ void __launch_bounds__(block_threads, 1)
             const std::uint64_t b = major_b == k_major
                                         ? k_major_operand(at_b + 32 * q)
                                         : mn_major_operand(at_b + 2048 * q, panel_bytes);
-            if constexpr (half_tile)
-              wgmma_first_half(sum, a, b, k + q > 0);
-            else
+            if constexpr (width == tile)
               wgmma<k_major, major_b>(sum, a, b, k + q > 0);
+            else
+              wgmma_part<width>(sum, a, b, k + q > 0);
           }
           wgmma_commit();
           if (k > 0) {
             wgmma_wait<1>();
-            release(stage == 0 ? stages - 1 : stage - 1);
+            release(ring.stage == 0 ? stages - 1 : ring.stage - 1);
           }
-          if (++stage == stages) {
-            stage = 0;
-            phase ^= 1;
-          }
+          ring.advance();
         }
         wgmma_wait<0>();
         wgmma_touch(sum);
-        release(stage == 0 ? stages - 1 : stage - 1);
+        release(ring.stage == 0 ? stages - 1 : ring.stage - 1);
       };
       if constexpr (halves) {
-        if (walk.half())
-          multiply(std::true_type{});
+        // Of half a tile the upper warpgroup needs only what is left of the diagonal.
+        if (!walk.half())
+          multiply(std::integral_constant<int, tile>{});
+        else if (half == 1)
+          multiply(std::integral_constant<int, tile / 2>{});
         else
-          multiply(std::false_type{});
+          multiply(std::integral_constant<int, tile / 4>{});
       } else {
-        multiply(std::false_type{});
+        multiply(std::integral_constant<int, tile>{});
       }
 
       double squares = 0;
 #pragma unroll
       for (int c = 0; c < tile / chunk; ++c) {
         const int chunk_col = col0 + c * chunk;
-        if (row0 >= p.rows || chunk_col >= p.cols || (hermitian && row0 < chunk_col)) continue;
-        const bool diagonal = hermitian && row0 == chunk_col;
-        float v[32];
+        const bool add_d = hermitian && p.add_d;
+        if (add_d && c % pieces == 0) barrier_wait(full + 8 * ring.stage, ring.phase);
+        const bool needed = row0 < p.rows && chunk_col < p.cols && !(hermitian && row0 < chunk_col);
+        if (needed) {
+          const bool diagonal = hermitian && row0 == chunk_col;
+          float v[32];
 #pragma unroll
-        for (int e = 0; e < 32; ++e) v[e] = alpha * sum[32 * c + e];
-        if constexpr (hermitian) {
-          if (p.d) {
+          for (int e = 0; e < 32; ++e) v[e] = alpha * sum[32 * c + e];
+          if constexpr (hermitian) {
+            if (add_d) {
+              std::uint32_t d[16];
+              read_chunk(d, base + ring.stage * stage_bytes(tile) + c % pieces * piece_bytes +
+                                half * (piece_bytes / 2));
 #pragma unroll
-            for (int e = 0; e < 16; ++e) {
-              const float2 from_d =
-                  __half22float2(*reinterpret_cast<const __half2*>(&d[16 * c + e]));
-              v[2 * e] += beta * from_d.x;
-              v[2 * e + 1] += beta * from_d.y;
+              for (int e = 0; e < 16; ++e) {
+                const float2 from_d = __half22float2(*reinterpret_cast<const __half2*>(&d[e]));
+                v[2 * e] += beta * from_d.x;
+                v[2 * e + 1] += beta * from_d.y;
+              }
             }
+            if (diagonal) add_to_diagonal(v, gamma, p.rows - row0);
+            if (p.norm) squares += static_cast<double>(sum_squares(v, diagonal));
           }
-          if (diagonal) add_to_diagonal(v, gamma);
-          if (p.norm) squares += static_cast<double>(sum_squares(v, diagonal));
+          if (p.store || p.store_mirror) store(v, chunk_col, diagonal);
         }
-        if (!p.store && !p.store_mirror) continue;
-        std::uint32_t h[16];
-#pragma unroll
-        for (int e = 0; e < 16; ++e) h[e] = pack(v[2 * e], v[2 * e + 1], p.bfloat16);
-
-        // Hermitian chunks need both pieces of staging memory, others take turns with one each.
-        const std::uint32_t turn = hermitian || c % 2 == 0 ? 0 : chunk * chunk * 2;
-        if (thread == 0) tma_store_wait_read<hermitian ? 0 : 1>();
-        named_barrier(1 + half, warpgroup);
-        if (diagonal)
-          stage_diagonal_chunk(h, plain);
-        else if constexpr (hermitian)
-          stage_chunk(h, plain, mirrored, true, true);
-        else
-          stage_chunk(h, plain + turn, plain + turn, p.store, p.store_mirror);
-        fence_async_shared();
-        named_barrier(1 + half, warpgroup);
-        if (thread == 0) {
-          if (p.store) tma_store(&p.c, plain + turn, chunk_col, row0, walk.matrix());
-          if (p.store_mirror && !diagonal)
-            tma_store(&p.mirror, hermitian ? mirrored : plain + turn, row0, chunk_col,
-                      walk.matrix());
-          tma_store_commit();
+        if (add_d && (c % pieces == pieces - 1 || c == tile / chunk - 1)) {
+          named_barrier(1 + half, warpgroup);  // every warp has read its part
+          release(ring.stage);
+          ring.advance();
         }
       }
       if (hermitian && p.norm) {
@@ -416,7 +347,6 @@ __global__ void __launch_bounds__(block_threads, 1)
           p.norm[static_cast<long long>(walk.matrix()) * p.norm_count + slot] = squares;
       }
     }
-    if (thread == 0) tma_store_wait();
   }
   __syncwarp();
   // A block that has ended can neither receive its share nor be told that a stage is free.

@@ -4,43 +4,61 @@
 #include <array>
 #include <mutex>
 
+#include "dependent_launch.cuh"
 #include "tensor_map.hpp"
 
 namespace gramian::cuda {
 
 namespace {
 
+struct Combine {
+  const __half* g;
+  __half* p;
+  long long stride;
+  int m, ld;
+  unsigned blocks;  // per matrix
+  const double* device_scalars;
+  float alpha, beta, gamma;
+};
+
+constexpr int combine_threads = 256;
+
 // P <- alpha P + beta G + gamma I, eight entries a thread.
-__global__ void combine_kernel(const __half* g, __half* p, int m, int ld, long long stride,
-                               const double* device_scalars, float alpha, float beta, float gamma) {
-  const int groups = (m + 7) / 8;
-  const long long matrix = blockIdx.y;
-  if (device_scalars) {
-    const double* s = device_scalars + 3 * matrix;
-    alpha = static_cast<float>(s[0]);
-    beta = static_cast<float>(s[1]);
-    gamma = static_cast<float>(s[2]);
+__global__ void __launch_bounds__(combine_threads) combine_kernel(Combine c) {
+  await_earlier_kernels();
+  const long long matrix = blockIdx.x / c.blocks;
+  const int at = static_cast<int>(blockIdx.x % c.blocks * combine_threads + threadIdx.x);
+  const int groups = (c.m + 7) / 8;
+  const int row = at / groups;
+  const int col = at % groups * 8;
+  if (row >= c.m) return;
+  if (c.device_scalars) {
+    const double* s = c.device_scalars + 3 * matrix;
+    c.alpha = static_cast<float>(s[0]);
+    c.beta = static_cast<float>(s[1]);
+    c.gamma = static_cast<float>(s[2]);
   }
-  for (int at = blockIdx.x * blockDim.x + threadIdx.x; at < m * groups;
-       at += gridDim.x * blockDim.x) {
-    const int row = at / groups;
-    const int col = at % groups * 8;
-    // Rows are padded to a multiple of eight entries, so whole groups may be read and written.
-    const long long offset = matrix * stride + static_cast<long long>(row) * ld + col;
-    const uint4 from_g = *reinterpret_cast<const uint4*>(g + offset);
-    uint4 both = *reinterpret_cast<const uint4*>(p + offset);
-    const auto* pair_g = reinterpret_cast<const __half2*>(&from_g);
-    auto* pair_p = reinterpret_cast<__half2*>(&both);
+  // Rows are padded to a multiple of eight entries, so whole groups may be read and written.
+  const long long offset = matrix * c.stride + static_cast<long long>(row) * c.ld + col;
+  const uint4 from_g = *reinterpret_cast<const uint4*>(c.g + offset);
+  uint4 both = *reinterpret_cast<const uint4*>(c.p + offset);
+  const auto* pair_g = reinterpret_cast<const __half2*>(&from_g);
+  auto* pair_p = reinterpret_cast<__half2*>(&both);
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      float2 v = __half22float2(pair_p[i]);
-      const float2 w = __half22float2(pair_g[i]);
-      v.x = alpha * v.x + beta * w.x + (col + 2 * i == row ? gamma : 0.f);
-      v.y = alpha * v.y + beta * w.y + (col + 2 * i + 1 == row ? gamma : 0.f);
-      pair_p[i] = __floats2half2_rn(v.x, v.y);
-    }
-    *reinterpret_cast<uint4*>(p + offset) = both;
+  for (int i = 0; i < 4; ++i) {
+    float2 v = __half22float2(pair_p[i]);
+    const float2 w = __half22float2(pair_g[i]);
+    v.x = c.alpha * v.x + c.beta * w.x + (col + 2 * i == row ? c.gamma : 0.f);
+    v.y = c.alpha * v.y + c.beta * w.y + (col + 2 * i + 1 == row ? c.gamma : 0.f);
+    pair_p[i] = __floats2half2_rn(v.x, v.y);
   }
+  *reinterpret_cast<uint4*>(c.p + offset) = both;
+}
+
+void write_to(hopper::ProductArguments& p, const Matrices& c) {
+  p.c = static_cast<std::uint16_t*>(c.data);
+  p.c_ld = c.ld;
+  p.c_stride = c.stride;
 }
 
 /// out as what the product kernel can store to: its result, or the transpose of it.
@@ -81,8 +99,9 @@ bool is_hopper(int device) {
 HopperProducts::HopperProducts(const Queue& queue, index_t batch, index_t m, index_t n)
     : queue_(queue), batch_(batch), m_(m), n_(n) {
   const auto of = [](index_t v) { return static_cast<int>(v); };
-  square_ = hopper::choose_shape(queue, of(m), of(m), of(batch), true);
-  long_ = hopper::choose_shape(queue, of(m), of(n), of(batch), false);
+  square_ = hopper::choose_shape(queue, of(m), of(m), of(m), of(batch), true);
+  gram_ = hopper::choose_shape(queue, of(m), of(m), of(n), of(batch), true);
+  long_ = hopper::choose_shape(queue, of(m), of(n), of(m), of(batch), false);
 }
 
 index_t HopperProducts::norm_count() const {
@@ -103,13 +122,14 @@ const CUtensorMap& HopperProducts::map(const Matrices& x, index_t rows, index_t 
 
 void HopperProducts::hermitian(Matrices a, Matrices b, index_t depth, Matrices d, Matrices c,
                                const Scalars& scalars, NormParts norm) {
+  // The number of parts of the norm is that of the one shape.
+  const hopper::Shape shape = norm.data || depth == m_ ? square_ : gram_;
   hopper::ProductArguments p{};
   p.a = map(a, m_, depth, hopper::tile_rows);
-  p.b = map(b, m_, depth, hopper::box_rows_of_b(square_, true));
-  if (c) p.c = p.mirror = map(c, m_, m_, hopper::chunk);
-  p.d = static_cast<const __half*>(d.data);
-  p.d_stride = d.stride;
-  p.d_ld = static_cast<int>(d.ld);
+  p.b = map(b, m_, depth, hopper::box_rows_of_b(shape, true));
+  write_to(p, c);
+  if (d) p.d = map(d, m_, m_, hopper::tile_rows);
+  p.add_d = static_cast<bool>(d);
   p.rows = p.cols = static_cast<int>(m_);
   p.depth = static_cast<int>(depth);
   p.batch = static_cast<int>(batch_);
@@ -120,7 +140,7 @@ void HopperProducts::hermitian(Matrices a, Matrices b, index_t depth, Matrices d
   p.norm = norm.data;
   p.norm_count = static_cast<int>(norm.count);
   p.store = p.store_mirror = static_cast<bool>(c);
-  hopper::launch_hermitian(queue_, square_, p);
+  hopper::launch_hermitian(queue_, shape, p);
 }
 
 void HopperProducts::gram(Matrices x, Matrices g, const Scalars& scalars, NormParts norm) {
@@ -133,20 +153,19 @@ void HopperProducts::product(Matrices s, Matrices z, Matrices d, Matrices c, con
 }
 
 void HopperProducts::combine(Matrices g, Matrices p, const Scalars& scalars) {
-  constexpr int threads = 256;
-  const index_t work = m_ * ((m_ + 7) / 8);
-  const dim3 grid(static_cast<unsigned>(std::min<index_t>((work + threads - 1) / threads, 2048)),
-                  static_cast<unsigned>(std::min<index_t>(batch_, 65535)));
-  for (index_t first = 0; first < batch_; first += grid.y) {
-    dim3 part = grid;
-    part.y = static_cast<unsigned>(std::min<index_t>(batch_ - first, grid.y));
-    combine_kernel<<<part, threads, 0, queue_.stream>>>(
-        static_cast<const __half*>(g.data) + first * g.stride,
-        static_cast<__half*>(p.data) + first * p.stride, static_cast<int>(m_),
-        static_cast<int>(g.ld), g.stride, scalars.device ? scalars.device + 3 * first : nullptr,
-        static_cast<float>(scalars.alpha), static_cast<float>(scalars.beta),
-        static_cast<float>(scalars.gamma));
-    check(cudaGetLastError(), "launching combine");
+  const index_t blocks = (m_ * ((m_ + 7) / 8) + combine_threads - 1) / combine_threads;
+  const index_t most = std::max<index_t>(1, ((index_t{1} << 31) - 1) / blocks);  // in one launch
+  for (index_t first = 0; first < batch_; first += most) {
+    const index_t matrices = std::min(most, batch_ - first);
+    launch_after(
+        queue_, combine_kernel, static_cast<unsigned>(matrices * blocks), combine_threads,
+        "launching combine",
+        Combine{static_cast<const __half*>(g.data) + first * g.stride,
+                static_cast<__half*>(p.data) + first * p.stride, g.stride, static_cast<int>(m_),
+                static_cast<int>(g.ld), static_cast<unsigned>(blocks),
+                scalars.device ? scalars.device + 3 * first : nullptr,
+                static_cast<float>(scalars.alpha), static_cast<float>(scalars.beta),
+                static_cast<float>(scalars.gamma)});
   }
 }
 
@@ -164,7 +183,7 @@ hopper::ProductArguments HopperProducts::general(Matrices s, Matrices x) {
 
 void HopperProducts::apply(Matrices s, Matrices x, Matrices y) {
   hopper::ProductArguments p = general(s, x);
-  p.c = map(y, m_, n_, hopper::chunk);
+  write_to(p, y);
   p.store = true;
   hopper::launch_general(queue_, long_, p);
 }
@@ -178,9 +197,7 @@ void HopperProducts::apply_to(Matrices s, Matrices x, const ArrayRef& out) {
   Target target;
   if (!find_target(out, batch_, m_, n_, target)) throw Error("apply_to: unsupported layout");
   hopper::ProductArguments p = general(s, x);
-  (target.plain ? p.c : p.mirror) =
-      target.plain ? tensor_map(target.to, batch_, m_, n_, hopper::chunk, hopper::chunk)
-                   : tensor_map(target.to, batch_, n_, m_, hopper::chunk, hopper::chunk);
+  write_to(p, target.to);
   p.store = target.plain;
   p.store_mirror = !target.plain;
   p.bfloat16 = out.dtype == DType::bfloat16;

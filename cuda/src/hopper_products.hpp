@@ -45,7 +45,7 @@ class HopperProducts final : public Products {
 
   Queue queue_;
   index_t batch_, m_, n_;
-  hopper::Shape square_, long_;
+  hopper::Shape square_, gram_, long_;  // of S Z, X X^H and S X
   std::vector<Known> maps_;
 };
 

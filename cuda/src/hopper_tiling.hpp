@@ -5,19 +5,20 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime_api.h>
 
+#include <cstdint>
+
 namespace gramian::cuda::hopper {
 
 inline constexpr int tile_rows = 128;
 inline constexpr int block_depth = 64;  // 128 bytes: the width of a swizzled row
-inline constexpr int chunk = 64;        // columns (and rows) of a stored piece
+inline constexpr int chunk = 64;        // rows and columns of a piece of the result
 inline constexpr int warpgroup = 128;
 inline constexpr int block_threads = 3 * warpgroup;
 
 __host__ __device__ constexpr int stage_bytes(int tile) {
   return (tile_rows + tile) * block_depth * 2;
 }
-// Two pieces of 64 x 64 for each of two warpgroups.
-inline constexpr int staging_bytes = 2 * 2 * chunk * chunk * 2;
+inline constexpr int staging_bytes = 8 * 16 * chunk * 2;  // 16 x 64 for each of eight warps
 // As many stages as 227 KB hold.
 __host__ __device__ constexpr int stage_count(int tile) {
   return (227 * 1024 - 2048 - staging_bytes) / stage_bytes(tile) < 8
@@ -29,21 +30,21 @@ __host__ __device__ constexpr int shared_bytes(int tile) {
 }
 
 struct ProductArguments {
-  CUtensorMap a;       // boxes of 64 x 128
-  CUtensorMap b;       // see the kernel
-  CUtensorMap c;       // boxes of 64 x 64
-  CUtensorMap mirror;  // of the transposed result
-  const __half* d;     // null: none
-  long long d_stride;
-  int d_ld;
+  CUtensorMap a;     // boxes of 64 x 128
+  CUtensorMap b;     // see the kernel
+  CUtensorMap d;     // boxes of 64 x 128
+  std::uint16_t* c;  // 16-byte aligned, c_ld and c_stride multiples of 8
+  long long c_stride;
+  long long c_ld;
   int rows, cols, depth, batch;
   int whole, units;              // of the Tiling; filled in by the launch
   const double* device_scalars;  // see Scalars
   float alpha, beta, gamma;
   double* norm;  // null: not wanted; see norm_parts()
   int norm_count;
-  bool store, store_mirror;
-  bool bfloat16;  // the type of what is stored
+  bool add_d;
+  bool store, store_mirror;  // as it is; transposed. Hermitian results: both or neither
+  bool bfloat16;             // the type of what is stored
 };
 
 /// Tiles of one matrix, in units: what a cluster takes at a time. A unit is `cluster` tiles one

@@ -130,18 +130,28 @@ GRAMIAN_DEFINE_WGMMA_FIRST(128, 64, 64, 65, 66, 67, 68, 69)
 GRAMIAN_DEFINE_WGMMA_FIRST(192, 96, 96, 97, 98, 99, 100, 101)
 GRAMIAN_DEFINE_WGMMA_FIRST(256, 128, 128, 129, 130, 131, 132, 133)
 
-// m64n128k16 into the first 64 of 128 sums. (A template, so that it need not exist for others.)
-template <int n>
-__device__ __forceinline__ void wgmma_first_half(float (&d)[n], std::uint64_t a, std::uint64_t b,
-                                                 int accumulate) {
-  static_assert(n == 128);
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {" GRAMIAN_NAMES_64
-      "}, "
-      "%64, %65, p, 1, 1, 0, 0;\n}\n"
-      : GRAMIAN_SUMS_64(d, 0)
-      : "l"(a), "l"(b), "r"(accumulate));
+// The first n columns alone, into the first n / 2 of the sums of a tile of 256 columns. (Templates,
+// so that they need not exist for others.)
+template <int n, int sums>
+__device__ __forceinline__ void wgmma_part(float (&d)[sums], std::uint64_t a, std::uint64_t b,
+                                           int accumulate) {
+  static_assert(sums == 128 && (n == 64 || n == 128));
+  if constexpr (n == 64)
+    asm volatile(
+        "{\n.reg .pred p;\nsetp.ne.b32 p, %34, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {" GRAMIAN_NAMES_32
+        "}, "
+        "%32, %33, p, 1, 1, 0, 0;\n}\n"
+        : GRAMIAN_SUMS_32(d, 0)
+        : "l"(a), "l"(b), "r"(accumulate));
+  else
+    asm volatile(
+        "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {" GRAMIAN_NAMES_64
+        "}, "
+        "%64, %65, p, 1, 1, 0, 0;\n}\n"
+        : GRAMIAN_SUMS_64(d, 0)
+        : "l"(a), "l"(b), "r"(accumulate));
 }
 
 inline constexpr int k_major = 0;   // the summed index is adjacent in memory
@@ -214,14 +224,6 @@ __device__ __forceinline__ void stmatrix4_transposed(std::uint32_t address, std:
       "r"(a), "r"(b), "r"(c), "r"(d)
       : "memory");
 }
-__device__ __forceinline__ void stmatrix1(std::uint32_t address, std::uint32_t a) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x1.shared.b16 [%0], {%1};\n" ::"r"(address), "r"(a)
-               : "memory");
-}
-__device__ __forceinline__ void stmatrix1_transposed(std::uint32_t address, std::uint32_t a) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x1.trans.shared.b16 [%0], {%1};\n" ::"r"(address), "r"(a)
-               : "memory");
-}
 __device__ __forceinline__ void ldmatrix4(std::uint32_t address, std::uint32_t (&a)[4]) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];\n"
                : "=r"(a[0]), "=r"(a[1]), "=r"(a[2]), "=r"(a[3])
@@ -234,6 +236,14 @@ __device__ __forceinline__ void ldmatrix4_transposed(std::uint32_t address, std:
                : "=r"(a[0]), "=r"(a[1]), "=r"(a[2]), "=r"(a[3])
                : "r"(address)
                : "memory");
+}
+__device__ __forceinline__ uint4 load_shared(std::uint32_t address) {
+  uint4 v;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];\n"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "r"(address)
+               : "memory");
+  return v;
 }
 // The transpose of an 8 x 8 block held by a warp.
 __device__ __forceinline__ std::uint32_t movmatrix(std::uint32_t a) {
@@ -344,26 +354,6 @@ __device__ __forceinline__ void tma_load_multicast(std::uint32_t to, const CUten
       "cluster [%0], [%1, {%4, %5, %6}], [%2], %3;\n" ::"r"(to),
       "l"(map), "r"(barrier), "h"(mask), "r"(x), "r"(y), "r"(z)
       : "memory");
-}
-__device__ __forceinline__ void tma_store(const CUtensorMap* map, std::uint32_t from, int x, int y,
-                                          int z) {
-  asm volatile(
-      "cp.async.bulk.tensor.3d.global.shared::cta.bulk_group [%0, {%2, %3, %4}], [%1];\n" ::"l"(
-          map),
-      "r"(from), "r"(x), "r"(y), "r"(z)
-      : "memory");
-}
-__device__ __forceinline__ void tma_store_commit() {
-  asm volatile("cp.async.bulk.commit_group;\n" ::: "memory");
-}
-// Until the shared memory of all groups but the last `pending` may be written again.
-template <int pending = 0>
-__device__ __forceinline__ void tma_store_wait_read() {
-  asm volatile("cp.async.bulk.wait_group.read %0;\n" ::"n"(pending) : "memory");
-}
-// Until global memory holds everything.
-__device__ __forceinline__ void tma_store_wait() {
-  asm volatile("cp.async.bulk.wait_group 0;\n" ::: "memory");
 }
 __device__ __forceinline__ void prefetch_map(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];\n" ::"l"(map) : "memory");

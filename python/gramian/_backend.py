@@ -52,7 +52,9 @@ def _library_directories() -> list[Path]:
     candidates = []
     spec = find_spec("nvidia")
     for root in (spec and spec.submodule_search_locations) or ():
-        candidates += sorted(Path(root).glob("*/lib"), reverse=True)
+        # cu13 has all of a toolkit; before that each library had a package of its own.
+        toolkits = sorted(Path(root).glob("cu[0-9]*/lib"), reverse=True)
+        candidates += [*toolkits, Path(root, "cublas", "lib")]
     for variable in ("CUDA_PATH", "CUDA_HOME", "CONDA_PREFIX"):
         if home := os.environ.get(variable):
             candidates += [Path(home, "lib64"), Path(home, "lib")]

@@ -75,7 +75,9 @@ def newton_schulz(
     coefficients : str or sequence of (a, b, c), default "polar_express"
         A preset of :func:`gramian.coefficients.table`, or the rows themselves: more than `steps`
         are cut, with fewer the last is repeated. Rows are used as they stand; a safety factor, if
-        wanted, lives in the rows.
+        wanted, lives in the rows. In half precision on a GPU they need room above 1, where rounding
+        may put a singular value (``divergence_margin`` of :func:`gramian.coefficients.lint`);
+        ``"polar_express_paper"`` has none and may diverge there.
     normalization : {"schatten", "frobenius"} or positive number, default "schatten"
         What `x` is divided by first. ``"frobenius"``: its Frobenius norm. ``"schatten"``: the bound
         :math:`\|(xx^H)^2\|_F^{1/4}`, at most :math:`r^{1/8}\sigma_1` for rank :math:`r` where the

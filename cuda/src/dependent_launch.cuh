@@ -1,0 +1,37 @@
+// Kernels in a row on one stream, where the next may be set up while the last one ends
+// (programmatic dependent launch, compute capability 9.0 and later).
+#pragma once
+
+#include <utility>
+
+#include "gramian/cuda/queue.hpp"
+
+namespace gramian::cuda {
+
+/// First thing in every kernel that launch_after launches: waits until all earlier work of the
+/// stream has ended and its results can be seen, and lets the next kernel be set up meanwhile.
+__device__ __forceinline__ void await_earlier_kernels() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;\n" ::: "memory");
+  asm volatile("griddepcontrol.wait;\n" ::: "memory");
+#endif
+}
+
+template <class... Parameters, class... Arguments>
+void launch_after(const Queue& queue, void (*kernel)(Parameters...), unsigned blocks,
+                  unsigned threads, const char* what, Arguments&&... arguments) {
+  // Older devices ignore the attribute.
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(blocks);
+  config.blockDim = dim3(threads);
+  config.stream = queue.stream;
+  config.attrs = &early;
+  config.numAttrs = 1;
+  check(cudaLaunchKernelEx(&config, kernel, Parameters(std::forward<Arguments>(arguments))...),
+        what);
+}
+
+}  // namespace gramian::cuda
