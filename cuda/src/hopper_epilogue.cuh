@@ -143,4 +143,30 @@ __device__ __forceinline__ void store_columns(const std::uint32_t (&h)[16], std:
   }
 }
 
+/// A warpgroup's 64 x 64 chunk transposed into shared memory (8 KB), each warp its part.
+__device__ __forceinline__ void stage_transposed(const std::uint32_t (&h)[16],
+                                                 std::uint32_t staging) {
+  const int lane = threadIdx.x % 32;
+  const int warp = threadIdx.x % warpgroup / 32;
+#pragma unroll
+  for (int j = 0; j < 8; j += 2)
+    stmatrix4_transposed(
+        staging + swizzled(8 * (j + lane / 16) + lane % 8, 32 * warp + 16 * (lane / 8 % 2)),
+        h[2 * j], h[2 * j + 1], h[2 * j + 2], h[2 * j + 3]);
+}
+
+/// From there to rows of `ld` entries at `to`, of which `cols` x `rows` are wanted: 16 rows a warp.
+__device__ __forceinline__ void store_transposed(std::uint32_t staging, std::uint16_t* to,
+                                                 long long ld, int rows, int cols) {
+  const int lane = threadIdx.x % 32;
+  const int warp = threadIdx.x % warpgroup / 32;
+  const int at = lane % 8 * 8;
+#pragma unroll
+  for (int t = 0; t < 4; ++t) {
+    const int row = 16 * warp + lane / 8 + 4 * t;
+    const uint4 v = load_shared(staging + swizzled(row, 2 * at));
+    if (row < cols && at < rows) store_eight(to + row * ld + at, v, rows - at);
+  }
+}
+
 }  // namespace gramian::cuda::hopper

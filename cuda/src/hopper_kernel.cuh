@@ -101,6 +101,11 @@ struct Ring {
       phase ^= 1;
     }
   }
+  __device__ void advance(int steps) {
+    stage += steps;
+    phase ^= static_cast<std::uint32_t>(stage / stages) & 1u;
+    stage %= stages;
+  }
 };
 
 /// Pieces of D (128 x 64) that one stage holds.
@@ -121,12 +126,15 @@ __global__ void __launch_bounds__(block_threads, 1)
   constexpr int panel_bytes = block_depth * chunk * 2;
   constexpr int piece_bytes = tile_rows * chunk * 2;
   constexpr int pieces = pieces_per_stage(tile);
+  constexpr bool alternate = takes_turns(tile);
+  constexpr int row_chunks = alternate ? 2 : 1;  // of a warpgroup's tile
 
   extern __shared__ char dynamic[];
   const std::uint32_t base = (shared_address(dynamic) + 1023u) & ~1023u;
   const std::uint32_t staging = base + stages * stage_bytes(tile);
   const std::uint32_t full = staging + staging_bytes;
   const std::uint32_t empty = full + 8 * stages;
+  const std::uint32_t turns = empty + 8 * stages;  // one for each of the multiplying warpgroups
 
   const int group = threadIdx.x / warpgroup;
   const std::uint32_t rank = cluster > 1 ? cluster_rank() : 0;
@@ -136,8 +144,10 @@ __global__ void __launch_bounds__(block_threads, 1)
     prefetch_map(&p.b);
     for (int s = 0; s < stages; ++s) {
       barrier_init(full + 8 * s, 1);
-      barrier_init(empty + 8 * s, 2 * cluster);
+      barrier_init(empty + 8 * s, (alternate ? 1 : 2) * cluster);
     }
+    barrier_init(turns, 1);
+    barrier_init(turns + 8, 1);
     barrier_init_fence();
   }
   __syncwarp();
@@ -222,7 +232,8 @@ __global__ void __launch_bounds__(block_threads, 1)
     const int thread = threadIdx.x % warpgroup;
     const int lane = thread % 32;
     const int warp = thread / 32;
-    const std::uint32_t mine = staging + (half * 4 + warp) * (staging_bytes / 8);
+    const std::uint32_t mirrored = staging + half * (staging_bytes / 2);
+    const std::uint32_t mine = mirrored + staging_bytes / 4 + warp * (staging_bytes / 16);
     Ring<stages> ring{0, 0};
 
     const auto release = [&](int s) {
@@ -233,9 +244,22 @@ __global__ void __launch_bounds__(block_threads, 1)
       }
     };
 
-    for (; !walk.done(); walk.next()) {
-      const int row0 = walk.row() * tiling.unit_rows + static_cast<int>(rank) * tile_rows +
-                       half * (tile_rows / 2);
+    const int stages_per_tile =
+        blocks_deep + (hermitian && p.add_d ? (tile / chunk + pieces - 1) / pieces : 0);
+    std::uint32_t my_turn = half == 0;  // the first has its turn at once
+    for (int turn = 0; !walk.done(); walk.next(), turn ^= 1) {
+      if (alternate) {
+        if (turn != half) {
+          ring.advance(stages_per_tile);
+          continue;
+        }
+        // Phases tell a stage's fillings apart only from the next but one, so wait for none before
+        // the other warpgroup has seen those that come before mine.
+        barrier_wait(turns + 8 * half, my_turn);
+        my_turn ^= 1;
+      }
+      const int first_row = walk.row() * tiling.unit_rows + static_cast<int>(rank) * tile_rows +
+                            (alternate ? 0 : half * chunk);
       const int col0 = walk.col() * tile;
       float alpha = p.alpha, beta = p.beta, gamma = p.gamma;
       if (p.device_scalars) {
@@ -244,42 +268,56 @@ __global__ void __launch_bounds__(block_threads, 1)
         beta = static_cast<float>(s[1]);
         gamma = static_cast<float>(s[2]);
       }
-      const auto store = [&](const float (&v)[32], int chunk_col, bool diagonal) {
+      const auto store = [&](const float (&v)[32], int row0, int chunk_col, bool diagonal) {
         std::uint32_t h[16];
 #pragma unroll
         for (int e = 0; e < 16; ++e) h[e] = pack(v[2 * e], v[2 * e + 1], p.bfloat16);
-        if (diagonal) mirror_diagonal_block(h);
         const int row = row0 + 16 * warp;
-        const int rows = p.rows - row;
         const int cols = p.cols - chunk_col;
-        std::uint16_t* to = p.c + walk.matrix() * p.c_stride;
-        // On the diagonal, what lies above it comes from the warps below.
-        if (p.store)
-          store_rows(h, mine, to + static_cast<long long>(row) * p.c_ld + chunk_col, p.c_ld, rows,
-                     diagonal ? min(cols, 16 * warp + 16) : cols);
-        if (p.store_mirror)
-          store_columns(h, mine, to + static_cast<long long>(chunk_col) * p.c_ld + row, p.c_ld,
-                        rows, diagonal ? min(cols, 16 * warp) : cols);
+        std::uint16_t* const to = p.c + walk.matrix() * p.c_stride;
+        std::uint16_t* const plain = to + row * p.c_ld + chunk_col;
+        if (diagonal) {
+          // What lies above the diagonal comes from the warps below.
+          mirror_diagonal_block(h);
+          store_rows(h, mine, plain, p.c_ld, p.rows - row, min(cols, 16 * warp + 16));
+          store_columns(h, mine, to + chunk_col * p.c_ld + row, p.c_ld, p.rows - row,
+                        min(cols, 16 * warp));
+          return;
+        }
+        if (p.store_mirror) {
+          named_barrier(1 + half, warpgroup);  // the chunk before has been read
+          stage_transposed(h, mirrored);
+        }
+        if (p.store) store_rows(h, mine, plain, p.c_ld, p.rows - row, cols);
+        if (p.store_mirror) {
+          named_barrier(1 + half, warpgroup);
+          store_transposed(mirrored, to + chunk_col * p.c_ld + row0, p.c_ld, p.rows - row0, cols);
+        }
       };
 
-      float sum[tile / 2];
+      float sum[row_chunks][tile / 2];
       const auto multiply = [&]<int width>(std::integral_constant<int, width>) {
         for (int k = 0; k < blocks_deep; ++k) {
           barrier_wait(full + 8 * ring.stage, ring.phase);
-          const std::uint32_t at_a = base + ring.stage * stage_bytes(tile) + half * (a_bytes / 2);
+          const std::uint32_t at_a =
+              base + ring.stage * stage_bytes(tile) + (alternate ? 0 : half * (a_bytes / 2));
           const std::uint32_t at_b = base + ring.stage * stage_bytes(tile) + a_bytes;
-          wgmma_touch(sum);
+#pragma unroll
+          for (int r = 0; r < row_chunks; ++r) wgmma_touch(sum[r]);
           wgmma_fence();
 #pragma unroll
           for (int q = 0; q < block_depth / 16; ++q) {
-            const std::uint64_t a = k_major_operand(at_a + 32 * q);
             const std::uint64_t b = major_b == k_major
                                         ? k_major_operand(at_b + 32 * q)
                                         : mn_major_operand(at_b + 2048 * q, panel_bytes);
-            if constexpr (width == tile)
-              wgmma<k_major, major_b>(sum, a, b, k + q > 0);
-            else
-              wgmma_part<width>(sum, a, b, k + q > 0);
+#pragma unroll
+            for (int r = 0; r < row_chunks; ++r) {
+              const std::uint64_t a = k_major_operand(at_a + r * (a_bytes / 2) + 32 * q);
+              if constexpr (width == tile)
+                wgmma<k_major, major_b>(sum[r], a, b, k + q > 0);
+              else
+                wgmma_part<width>(sum[r], a, b, k + q > 0);
+            }
           }
           wgmma_commit();
           if (k > 0) {
@@ -289,7 +327,8 @@ __global__ void __launch_bounds__(block_threads, 1)
           ring.advance();
         }
         wgmma_wait<0>();
-        wgmma_touch(sum);
+#pragma unroll
+        for (int r = 0; r < row_chunks; ++r) wgmma_touch(sum[r]);
         release(ring.stage == 0 ? stages - 1 : ring.stage - 1);
       };
       if constexpr (halves) {
@@ -304,23 +343,49 @@ __global__ void __launch_bounds__(block_threads, 1)
         multiply(std::integral_constant<int, tile>{});
       }
 
-      double squares = 0;
+      if (alternate && thread == 0) barrier_arrive(turns + 8 * (1 - half));
+
+      double squares[row_chunks] = {};
+      const bool add_d = hermitian && p.add_d;
+      // The other warpgroup needs the ring while this one writes: D leaves it at once. Tiles that
+      // do not take turns read it chunk by chunk, for want of registers.
+      constexpr bool early = hermitian && alternate;
+      std::uint32_t all_d[early ? row_chunks * tile / chunk : 1][16];
+      if constexpr (early) {
+        if (add_d) {
+          barrier_wait(full + 8 * ring.stage, ring.phase);
+#pragma unroll
+          for (int e = 0; e < row_chunks * tile / chunk; ++e)
+            read_chunk(all_d[e], base + ring.stage * stage_bytes(tile) +
+                                     e / row_chunks * piece_bytes +
+                                     e % row_chunks * (piece_bytes / 2));
+          named_barrier(1 + half, warpgroup);  // every warp has read its part
+          release(ring.stage);
+          ring.advance();
+        }
+      }
 #pragma unroll
       for (int c = 0; c < tile / chunk; ++c) {
         const int chunk_col = col0 + c * chunk;
-        const bool add_d = hermitian && p.add_d;
-        if (add_d && c % pieces == 0) barrier_wait(full + 8 * ring.stage, ring.phase);
-        const bool needed = row0 < p.rows && chunk_col < p.cols && !(hermitian && row0 < chunk_col);
-        if (needed) {
+        if (!early && add_d && c % pieces == 0) barrier_wait(full + 8 * ring.stage, ring.phase);
+#pragma unroll
+        for (int r = 0; r < row_chunks; ++r) {
+          const int row0 = first_row + r * chunk;
+          if (row0 >= p.rows || chunk_col >= p.cols || (hermitian && row0 < chunk_col)) continue;
           const bool diagonal = hermitian && row0 == chunk_col;
           float v[32];
 #pragma unroll
-          for (int e = 0; e < 32; ++e) v[e] = alpha * sum[32 * c + e];
+          for (int e = 0; e < 32; ++e) v[e] = alpha * sum[r][32 * c + e];
           if constexpr (hermitian) {
             if (add_d) {
               std::uint32_t d[16];
-              read_chunk(d, base + ring.stage * stage_bytes(tile) + c % pieces * piece_bytes +
-                                half * (piece_bytes / 2));
+              if constexpr (early) {
+#pragma unroll
+                for (int e = 0; e < 16; ++e) d[e] = all_d[c * row_chunks + r][e];
+              } else {
+                read_chunk(d, base + ring.stage * stage_bytes(tile) + c % pieces * piece_bytes +
+                                  half * (piece_bytes / 2));
+              }
 #pragma unroll
               for (int e = 0; e < 16; ++e) {
                 const float2 from_d = __half22float2(*reinterpret_cast<const __half2*>(&d[e]));
@@ -329,22 +394,26 @@ __global__ void __launch_bounds__(block_threads, 1)
               }
             }
             if (diagonal) add_to_diagonal(v, gamma, p.rows - row0);
-            if (p.norm) squares += static_cast<double>(sum_squares(v, diagonal));
+            if (p.norm) squares[r] += static_cast<double>(sum_squares(v, diagonal));
           }
-          if (p.store || p.store_mirror) store(v, chunk_col, diagonal);
+          if (p.store || p.store_mirror) store(v, row0, chunk_col, diagonal);
         }
-        if (add_d && (c % pieces == pieces - 1 || c == tile / chunk - 1)) {
+        if (!early && add_d && (c % pieces == pieces - 1 || c == tile / chunk - 1)) {
           named_barrier(1 + half, warpgroup);  // every warp has read its part
           release(ring.stage);
           ring.advance();
         }
       }
       if (hermitian && p.norm) {
-        for (int lanes = 16; lanes > 0; lanes /= 2)
-          squares += __shfl_xor_sync(0xffffffffu, squares, lanes);
-        const int slot = ((walk.tile() * cluster + static_cast<int>(rank)) * 2 + half) * 4 + warp;
-        if (lane == 0)
-          p.norm[static_cast<long long>(walk.matrix()) * p.norm_count + slot] = squares;
+        const int first = (walk.tile() * cluster + static_cast<int>(rank)) * 2;
+#pragma unroll
+        for (int r = 0; r < row_chunks; ++r) {
+          double part = squares[r];
+          for (int lanes = 16; lanes > 0; lanes /= 2)
+            part += __shfl_xor_sync(0xffffffffu, part, lanes);
+          const int slot = (first + (alternate ? r : half)) * 4 + warp;
+          if (lane == 0) p.norm[static_cast<long long>(walk.matrix()) * p.norm_count + slot] = part;
+        }
       }
     }
   }

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 
 #include "hopper_kernel.cuh"
 #include "hopper_launch.hpp"
@@ -13,8 +15,14 @@ template <int tile, int cluster, bool hermitian>
 void launch_shape(const Queue& queue, ProductArguments arguments) {
   const auto kernel = product_kernel<tile, cluster, hermitian>;
   constexpr int bytes = shared_bytes(tile);
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
-        "asking for shared memory");
+  // Once per device. (Twice does no harm.)
+  static std::array<std::atomic<bool>, 64> asked{};
+  auto& done = asked.at(static_cast<std::size_t>(queue.device));
+  if (!done.load(std::memory_order_relaxed)) {
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+          "asking for shared memory");
+    done.store(true, std::memory_order_relaxed);
+  }
   const Tiling tiling(arguments.rows, arguments.cols, tile, cluster, hermitian);
   arguments.whole = tiling.whole();
   arguments.units = tiling.units();

@@ -18,7 +18,12 @@ inline constexpr int block_threads = 3 * warpgroup;
 __host__ __device__ constexpr int stage_bytes(int tile) {
   return (tile_rows + tile) * block_depth * 2;
 }
-inline constexpr int staging_bytes = 8 * 16 * chunk * 2;  // 16 x 64 for each of eight warps
+// For each of two warpgroups a transposed chunk, and 16 x 64 entries for each of its warps.
+inline constexpr int staging_bytes = 2 * 2 * chunk * chunk * 2;
+
+// Tiles of 128 columns go to the two warpgroups in turn, so that one multiplies while the other
+// writes; of others each warpgroup has 64 rows (whose sums would leave no registers for a second).
+__host__ __device__ constexpr bool takes_turns(int tile) { return tile == 128; }
 // As many stages as 227 KB hold.
 __host__ __device__ constexpr int stage_count(int tile) {
   return (227 * 1024 - 2048 - staging_bytes) / stage_bytes(tile) < 8

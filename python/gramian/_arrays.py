@@ -271,7 +271,7 @@ class _CuPy:
         return strides
 
     def writable(self, value: Any) -> bool:
-        return _whole_steps(value)
+        return _whole_steps(value) and not _backward(value)
 
     def empty(self, shape: tuple[int, ...], dtype: str, device: Device) -> Any:
         cupy = sys.modules["cupy"]
@@ -283,7 +283,7 @@ class _CuPy:
     def capsule(self, value: Any, dtype: str) -> object:
         if dtype == "bfloat16":
             value = value.view(np.uint16)
-        if not _whole_steps(value):
+        if not _whole_steps(value) or _backward(value):
             with value.device:
                 value = value.copy()
         capsule: object = value.__dlpack__(stream=-1)
@@ -294,6 +294,11 @@ class _CuPy:
 
     def written(self, value: Any) -> None:
         pass
+
+
+def _backward(value: Any) -> bool:
+    """Whether CuPy's capsule would be wrong: it divides negative strides as if they were positive."""
+    return any(stride < 0 for stride in value.strides)
 
 
 LIBRARIES: tuple[Library, ...] = (_NumPy(), _Torch(), _CuPy())
@@ -394,8 +399,8 @@ def output(out: Any, like: Array, name: str = "out") -> Array:
     if not library.writable(out):
         raise ValueError(
             f"{name} cannot be written in place: it is read-only, misaligned (as a field of a "
-            "packed record), or a torch view with a pending conjugation or negation; it must be "
-            "writable"
+            "packed record), a torch view with a pending conjugation or negation, or a CuPy view "
+            "with negative strides; it must be writable"
         )
     if _overlaps_itself(shape, library.strides(out)):
         raise ValueError(
