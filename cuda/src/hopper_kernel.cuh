@@ -347,27 +347,10 @@ __global__ void __launch_bounds__(block_threads, 1)
 
       double squares[row_chunks] = {};
       const bool add_d = hermitian && p.add_d;
-      // The other warpgroup needs the ring while this one writes: D leaves it at once. Tiles that
-      // do not take turns read it chunk by chunk, for want of registers.
-      constexpr bool early = hermitian && alternate;
-      std::uint32_t all_d[early ? row_chunks * tile / chunk : 1][16];
-      if constexpr (early) {
-        if (add_d) {
-          barrier_wait(full + 8 * ring.stage, ring.phase);
-#pragma unroll
-          for (int e = 0; e < row_chunks * tile / chunk; ++e)
-            read_chunk(all_d[e], base + ring.stage * stage_bytes(tile) +
-                                     e / row_chunks * piece_bytes +
-                                     e % row_chunks * (piece_bytes / 2));
-          named_barrier(1 + half, warpgroup);  // every warp has read its part
-          release(ring.stage);
-          ring.advance();
-        }
-      }
 #pragma unroll
       for (int c = 0; c < tile / chunk; ++c) {
         const int chunk_col = col0 + c * chunk;
-        if (!early && add_d && c % pieces == 0) barrier_wait(full + 8 * ring.stage, ring.phase);
+        if (add_d && c % pieces == 0) barrier_wait(full + 8 * ring.stage, ring.phase);
 #pragma unroll
         for (int r = 0; r < row_chunks; ++r) {
           const int row0 = first_row + r * chunk;
@@ -379,13 +362,8 @@ __global__ void __launch_bounds__(block_threads, 1)
           if constexpr (hermitian) {
             if (add_d) {
               std::uint32_t d[16];
-              if constexpr (early) {
-#pragma unroll
-                for (int e = 0; e < 16; ++e) d[e] = all_d[c * row_chunks + r][e];
-              } else {
-                read_chunk(d, base + ring.stage * stage_bytes(tile) + c % pieces * piece_bytes +
-                                  half * (piece_bytes / 2));
-              }
+              read_chunk(d, base + ring.stage * stage_bytes(tile) + c % pieces * piece_bytes +
+                                (alternate ? r : half) * (piece_bytes / 2));
 #pragma unroll
               for (int e = 0; e < 16; ++e) {
                 const float2 from_d = __half22float2(*reinterpret_cast<const __half2*>(&d[e]));
@@ -398,7 +376,7 @@ __global__ void __launch_bounds__(block_threads, 1)
           }
           if (p.store || p.store_mirror) store(v, row0, chunk_col, diagonal);
         }
-        if (!early && add_d && (c % pieces == pieces - 1 || c == tile / chunk - 1)) {
+        if (add_d && (c % pieces == pieces - 1 || c == tile / chunk - 1)) {
           named_barrier(1 + half, warpgroup);  // every warp has read its part
           release(ring.stage);
           ring.advance();
