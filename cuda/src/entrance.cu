@@ -13,7 +13,7 @@ constexpr int measure_threads = 512;
 constexpr int measure_runs = 4;  // 16-byte loads that a thread has in flight
 
 /// Entries per part at least: below, a block's own reduction takes longer than its reading.
-constexpr index_t part_entries = 8192;
+constexpr index_t part_entries = 16384;
 
 int part_count(index_t rows, index_t cols) {
   return static_cast<int>(std::min<index_t>(ceil_div(rows * cols, part_entries), max_parts));

@@ -20,23 +20,28 @@ int multiprocessors(int device) {
 
 namespace {
 
-// Microseconds on an H100 for 64 summed terms of one tile, with every multiprocessor at work, and
-// for what cannot be hidden of writing it: see docs/notes/symmetric_product_gpu.md.
+// Microseconds on an H100 under sustained load for 64 summed terms of one tile, for what cannot be
+// hidden of writing it, and by how much clusters change the former: fitted to whole calls, see
+// docs/notes/symmetric_product_gpu.md. (Alone, in bursts, the widest tiles do better than here:
+// what counts in a row of products is how much they ask of the caches, and of the power supply.)
 struct Cost {
   int tile;
   double multiply;
   double write;
+  double clustered;
 };
 constexpr std::array<Cost, 4> hermitian_costs{
-    {{64, 0.31, 0.6}, {128, 0.46, 0.5}, {192, 0.68, 1.4}, {256, 0.92, 2.0}}};
+    {{64, 0.31, 0.6, 1.15}, {128, 0.52, 0.5, 1.0}, {192, 0.62, 1.4, 1.04}, {256, 0.96, 2.0, 0.92}}};
 constexpr std::array<Cost, 4> general_costs{
-    {{64, 0.34, 0.6}, {128, 0.42, 0.5}, {192, 0.62, 1.4}, {256, 0.73, 2.0}}};
+    {{64, 0.34, 0.6, 1.25}, {128, 0.42, 0.5, 1.05}, {192, 0.62, 1.4, 1.0}, {256, 0.73, 2.0, 0.98}}};
 
-// Clusters read half of B, and wait for each other. The former counts once the operands outgrow the
-// L2 cache.
-constexpr double cache_bytes = 48e6;
-constexpr double cost_of_clusters = 1.06;
-constexpr double cost_of_missing = 1.15;
+// Single blocks read all of B for themselves, which costs more once the operands crowd the L2
+// cache.
+constexpr double cache_bytes = 40e6;
+constexpr double cache_bytes_of_batch = 24e6;
+constexpr double cost_of_missing = 1.03;
+constexpr double far_beyond_cache = 110e6;
+constexpr double cost_far_beyond = 1.2;
 
 struct Problem {
   int rows, cols, depth, batch, multiprocessors;
@@ -55,9 +60,11 @@ Shape search(const Problem& q) {
       const long long units = static_cast<long long>(tiling.units()) * q.batch;
       const long long at_once = q.multiprocessors / cluster;
       const double rounds = static_cast<double>((units + at_once - 1) / at_once);
-      const double factor = cluster == 2          ? cost_of_clusters
-                            : bytes > cache_bytes ? cost_of_missing
-                                                  : 1.0;
+      const bool missing = bytes > (q.batch > 1 ? cache_bytes_of_batch : cache_bytes);
+      const double factor = cluster == 2               ? cost.clustered
+                            : bytes > far_beyond_cache ? cost_far_beyond
+                            : missing                  ? cost_of_missing
+                                                       : 1.0;
       const double time = rounds * (deep * cost.multiply * factor + cost.write);
       if (time < least) {
         least = time;
