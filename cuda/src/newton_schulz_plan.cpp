@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "small_matrices.hpp"
+
 namespace gramian::cuda {
 
 namespace {
@@ -51,7 +53,13 @@ NewtonSchulzPlan plan_newton_schulz(index_t rows, index_t cols, std::span<const 
     return plan;
   }
 
-  const double m = static_cast<double>(std::max<index_t>(1, std::min(rows, cols)));
+  // Matrices that stay in shared memory take the standard form, which needs less of it.
+  const index_t shorter = std::min(rows, cols);
+  if (!wanted && arithmetic == Arithmetic::half &&
+      std::max(rows, cols) <= longest_small_half(shorter))
+    return standard;
+
+  const double m = static_cast<double>(std::max<index_t>(1, shorter));
   const double aspect = static_cast<double>(std::max(rows, cols)) / m;
   const double budget = 0.95 * standard_cost(aspect, steps);
   const int most = std::min(steps - 1, most_restarts);

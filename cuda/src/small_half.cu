@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "hopper_products.hpp"
 #include "small_half_block.cuh"
 #include "small_half_cluster.cuh"
 
@@ -18,32 +19,10 @@ namespace {
 
 using namespace small_half_detail;
 
-// Columns of X in shared memory beside G: up to here a block has room.
-constexpr index_t longest_64 = 1024;
-constexpr index_t longest_128 = 512;
-constexpr index_t longest_256 = 256;
-
 // Matrices of one launch: with two blocks each still inside of what a grid takes.
 constexpr index_t launch_limit = index_t{1} << 29;
 
 constexpr int cached_devices = 64;
-
-bool is_hopper(int device) {
-  static std::array<std::atomic<int>, cached_devices> known{};  // 0: not asked, 1: no, 2: yes
-  const bool cached = device >= 0 && device < cached_devices;
-  if (cached)
-    if (const int answer = known[static_cast<std::size_t>(device)].load(std::memory_order_relaxed))
-      return answer == 2;
-  int major = 0;
-  int minor = 0;
-  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
-        "cudaDeviceGetAttribute");
-  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device),
-        "cudaDeviceGetAttribute");
-  const bool yes = major == 9 && minor == 0;
-  if (cached) known[static_cast<std::size_t>(device)].store(yes ? 2 : 1, std::memory_order_relaxed);
-  return yes;
-}
 
 index_t round_up(index_t v, index_t unit) { return (v + unit - 1) / unit * unit; }
 
@@ -118,7 +97,7 @@ template <class Type, int slabs, int chunk, int blocks_per_sm>
 void launch_blocks(const Queue& queue, Call& call, index_t batch) {
   static std::array<std::atomic<bool>, cached_devices> allowed{};
   constexpr int padded = 64 * slabs;
-  constexpr int longest = static_cast<int>(slabs == 1 ? longest_64 : longest_128) / 64;
+  constexpr int longest = static_cast<int>(longest_small_half(padded)) / 64;
   call.panels = static_cast<int>(round_up(call.n, chunk) / 64);
   const Kernel kernel = block_kernel<Type, slabs, chunk, blocks_per_sm>;
   allow_shared(kernel, block_bytes<padded>(longest), queue.device, allowed);
@@ -171,10 +150,7 @@ bool small_half_fits(const Queue& queue, index_t rows, index_t cols,
                      const NewtonSchulzOptions& options) {
   const index_t m = std::min(rows, cols);
   const index_t n = std::max(rows, cols);
-  const index_t longest = m <= 64    ? longest_64
-                          : m <= 128 ? longest_128
-                                     : longest_256;  // so m <= 256 too
-  const bool room = n <= longest;
+  const bool room = n <= longest_small_half(m);
   return room && m > 0 && options.arithmetic == Arithmetic::half &&
          options.plan.method == NewtonSchulzMethod::standard && !options.table.empty() &&
          options.table.size() <= max_steps && is_hopper(queue.device);

@@ -6,6 +6,12 @@
 
 namespace gramian::cuda {
 
+/// The longest long side that fits beside a short side m in float16: what the shared memory of a
+/// block holds, or of two for m > 128. 0: none.
+constexpr index_t longest_small_half(index_t m) {
+  return m <= 64 ? 1024 : m <= 128 ? 512 : m <= 256 ? 256 : 0;
+}
+
 /// Tensor cores, float16 storage; Hopper only (compute capability 9.0). x and out hold float16 or
 /// bfloat16 in any strides. `small_half_fits` also asks for a plan without surprises: it is true
 /// where small_half takes these sides (in either order) and this device.

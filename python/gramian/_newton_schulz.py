@@ -139,8 +139,10 @@ def newton_schulz(
     stream, the results, those of `return_info` too, are ready in its order, and a CUDA graph can
     capture the call. Memory besides `x` and the result comes from `x`'s library and goes back to
     it: none for small matrices, which stay in shared memory from the first step to the last; for
-    others, for each matrix of the batch, what is said above and a copy of `x`, in the precision of
-    the iterates. The same call on the same GPU gives the same bits.
+    others, for each matrix of the batch, :math:`2m^2` elements of the precision of the iterates in
+    the standard form, :math:`4m^2` in the Gram form, and :math:`mn`, or :math:`2mn` where the result
+    cannot hold an iterate on the way; cuBLAS, where it serves, takes 32 MiB more. The same call on
+    the same GPU gives the same bits.
 
     Scaling `x` by a power of two leaves the result the same bit for bit, and so does the number of
     threads.
