@@ -17,10 +17,12 @@ __device__ __forceinline__ void await_earlier_kernels() {
 #endif
 }
 
+/// Whether the kernel's code for this device has the wait above: only then may it start early.
+bool waits_for_earlier(const void* kernel, int device);
+
 template <class... Parameters, class... Arguments>
 void launch_after(const Queue& queue, void (*kernel)(Parameters...), unsigned blocks,
                   unsigned threads, const char* what, Arguments&&... arguments) {
-  // Older devices ignore the attribute.
   cudaLaunchAttribute early{};
   early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   early.val.programmaticStreamSerializationAllowed = 1;
@@ -29,7 +31,7 @@ void launch_after(const Queue& queue, void (*kernel)(Parameters...), unsigned bl
   config.blockDim = dim3(threads);
   config.stream = queue.stream;
   config.attrs = &early;
-  config.numAttrs = 1;
+  config.numAttrs = waits_for_earlier(reinterpret_cast<const void*>(kernel), queue.device) ? 1 : 0;
   check(cudaLaunchKernelEx(&config, kernel, Parameters(std::forward<Arguments>(arguments))...),
         what);
 }

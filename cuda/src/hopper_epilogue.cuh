@@ -32,8 +32,7 @@ __device__ __forceinline__ void add_to_diagonal(float (&v)[32], float gamma, int
 }
 
 /// Sum of squares of this thread's entries, those off the diagonal counted for their mirror images
-/// too. On the diagonal chunk entries above it are left out, not weighted by 0: they may be NaN
-/// where padding was read.
+/// too. On the diagonal chunk entries above it are left out.
 __device__ __forceinline__ float sum_squares(const float (&v)[32], bool diagonal) {
   const int row = threadIdx.x % warpgroup / 32 * 16 + threadIdx.x % 32 / 4;
   const int col = 2 * (threadIdx.x % 4);

@@ -1,10 +1,10 @@
 // Products of float16 matrices on Hopper: C = alpha A B + beta D + gamma I, float32 sums.
 //
 // One block of three warpgroups per multiprocessor, working through a list of tiles of 128 rows and
-// `tile` columns. One warp of the first keeps a ring of shared-memory stages filled by bulk tensor
-// copies; the other two warpgroups multiply 64 rows each and write. Blocks come in clusters of two,
-// which take tiles one above the other: they share the columns of B, each loads half of them into
-// both (a 128-row tile on its own would ask the L2 cache for more than it delivers).
+// `tile` columns. One thread of the first keeps a ring of shared-memory stages filled by bulk
+// tensor copies; the other two warpgroups multiply 64 rows each and write, or take whole tiles in
+// turn. Two blocks may form a cluster and take tiles one above the other: they share the columns of
+// B, of which each loads half into both.
 //
 // Hermitian results: only tiles that meet the lower triangle are computed. Every 64 x 64 chunk
 // below the diagonal is stored twice, as it is and transposed; a chunk on the diagonal is made
@@ -343,10 +343,15 @@ __global__ void __launch_bounds__(block_threads, 1)
         multiply(std::integral_constant<int, tile>{});
       }
 
-      if (alternate && thread == 0) barrier_arrive(turns + 8 * (1 - half));
+      const bool add_d = hermitian && p.add_d;
+      if (alternate && thread == 0) {
+        // D too: it is the last filling before the other's first.
+        static_assert(!alternate || tile / chunk <= pieces);
+        if (add_d) barrier_wait(full + 8 * ring.stage, ring.phase);
+        barrier_arrive(turns + 8 * (1 - half));
+      }
 
       double squares[row_chunks] = {};
-      const bool add_d = hermitian && p.add_d;
 #pragma unroll
       for (int c = 0; c < tile / chunk; ++c) {
         const int chunk_col = col0 + c * chunk;
@@ -401,6 +406,8 @@ __global__ void __launch_bounds__(block_threads, 1)
     cluster_arrive();
     cluster_wait();
   }
+#else
+  __trap();  // not compiled for the device: better no result than a wrong one
 #endif
 }
 

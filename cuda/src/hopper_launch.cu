@@ -2,21 +2,11 @@
 
 #include <array>
 #include <limits>
-#include <mutex>
 #include <utility>
 
-namespace gramian::cuda::hopper {
+#include "device_properties.hpp"
 
-int multiprocessors(int device) {
-  static std::mutex mutex;
-  static std::array<int, 64> known{};
-  const std::lock_guard lock(mutex);
-  int& count = known.at(static_cast<std::size_t>(device));
-  if (count == 0)
-    check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device),
-          "counting multiprocessors");
-  return count;
-}
+namespace gramian::cuda::hopper {
 
 namespace {
 

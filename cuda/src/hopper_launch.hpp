@@ -24,7 +24,4 @@ inline int box_rows_of_b(Shape shape, bool hermitian) {
 void launch_hermitian(const Queue& queue, Shape shape, const ProductArguments& arguments);
 void launch_general(const Queue& queue, Shape shape, const ProductArguments& arguments);
 
-/// Multiprocessors of a device (cached).
-int multiprocessors(int device);
-
 }  // namespace gramian::cuda::hopper

@@ -6,6 +6,7 @@
 #include <array>
 #include <atomic>
 
+#include "device_properties.hpp"
 #include "hopper_kernel.cuh"
 #include "hopper_launch.hpp"
 
@@ -16,12 +17,14 @@ void launch_shape(const Queue& queue, ProductArguments arguments) {
   const auto kernel = product_kernel<tile, cluster, hermitian>;
   constexpr int bytes = shared_bytes(tile);
   // Once per device. (Twice does no harm.)
-  static std::array<std::atomic<bool>, 64> asked{};
-  auto& done = asked.at(static_cast<std::size_t>(queue.device));
-  if (!done.load(std::memory_order_relaxed)) {
+  constexpr int remembered = 64;
+  static std::array<std::atomic<bool>, remembered> asked{};
+  std::atomic<bool>* done =
+      queue.device < remembered ? &asked[static_cast<std::size_t>(queue.device)] : nullptr;
+  if (!done || !done->load(std::memory_order_relaxed)) {
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
           "asking for shared memory");
-    done.store(true, std::memory_order_relaxed);
+    if (done) done->store(true, std::memory_order_relaxed);
   }
   const Tiling tiling(arguments.rows, arguments.cols, tile, cluster, hermitian);
   arguments.whole = tiling.whole();

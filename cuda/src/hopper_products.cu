@@ -79,23 +79,6 @@ bool find_target(const ArrayRef& out, index_t batch, index_t m, index_t n, Targe
 
 }  // namespace
 
-bool is_hopper(int device) {
-  static std::mutex mutex;
-  static std::array<int, 64> known{};  // 0: not asked yet, 1: no, 2: yes
-  const std::lock_guard lock(mutex);
-  int& answer = known.at(static_cast<std::size_t>(device));
-  if (answer == 0) {
-    int major = 0;
-    int minor = 0;
-    check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
-          "asking for the compute capability");
-    check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device),
-          "asking for the compute capability");
-    answer = major == 9 && minor == 0 ? 2 : 1;
-  }
-  return answer == 2;
-}
-
 HopperProducts::HopperProducts(const Queue& queue, index_t batch, index_t m, index_t n)
     : queue_(queue), batch_(batch), m_(m), n_(n) {
   const auto of = [](index_t v) { return static_cast<int>(v); };

@@ -10,9 +10,7 @@
 
 namespace gramian::cuda {
 
-/// Whether HopperProducts runs on the device.
-bool is_hopper(int device);
-
+/// For devices of which is_hopper() says so.
 class HopperProducts final : public Products {
  public:
   /// Of `batch` pairs of an m x m and an m x n matrix, m <= n.

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cublas.hpp"
+#include "device_properties.hpp"
 #include "entrance.hpp"
 #include "figures.hpp"
 #include "general_products.hpp"
@@ -72,7 +73,8 @@ class Call {
     } else {
       // A block reads its matrix before it writes it, but knows nothing of its neighbours.
       const bool apart = !overlaps(x, out) || same_entries(x, out);
-      if (apart && options.arithmetic == Arithmetic::half &&
+      const bool two_bytes = gramian::element_size(x.dtype) == 2;
+      if (apart && options.arithmetic == Arithmetic::half && two_bytes &&
           small_half_fits(queue, rows_, cols_, options))
         road_ = Road::small_half;
       else if (apart && options.arithmetic != Arithmetic::half &&
@@ -82,7 +84,10 @@ class Call {
         road_ = Road::large;
     }
     if (road_ != Road::large) return;
-    general_ = storage_ != Storage::float16 || !is_hopper(queue.device);
+    // Sizes are 32-bit numbers in the kernels for Hopper.
+    constexpr index_t most = index_t{1} << 30;
+    general_ =
+        storage_ != Storage::float16 || !is_hopper(queue.device) || n_ > most || batch_ > most;
     if (!general_) products_ = std::make_unique<HopperProducts>(queue_, batch_, m_, n_);
   }
 
@@ -171,7 +176,7 @@ class Call {
     Matrices buffer[2] = {take_matrices(carver, n_), {}};
     if (hops > 0 || !direct_) {
       const bool starts_in_out = hops % 2 == 1;
-      const bool too_early = starts_in_out && (overlaps(x_, out_) || options_.check_finite);
+      const bool too_early = starts_in_out && overlaps(x_, out_);
       if (direct_ && !too_early) buffer[1] = room_in_out();
       if (!buffer[1]) buffer[1] = take_matrices(carver, n_);
     }
@@ -186,7 +191,6 @@ class Call {
     const bool norm_alone = info_.residual.data != nullptr;
     void* scratch = carver.take<std::byte>(
         static_cast<index_t>(GeneralProducts::scratch_bytes(storage_, batch_, m_, norm_alone)));
-    if (!for_cublas) return;  // only counting
     products_ =
         std::make_unique<GeneralProducts>(queue_, storage_, options_.arithmetic == Arithmetic::tf32,
                                           batch_, m_, n_, for_cublas, bytes, scratch);

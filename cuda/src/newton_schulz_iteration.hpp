@@ -34,9 +34,11 @@ class Iteration {
 
   /// How often X is multiplied, the last time included.
   static int applications(const NewtonSchulzOptions& options) {
-    return options.plan.method == NewtonSchulzMethod::gram
-               ? static_cast<int>(options.plan.restarts.size()) + 1
-               : static_cast<int>(options.table.size());
+    if (options.plan.method != NewtonSchulzMethod::gram)
+      return static_cast<int>(options.table.size());
+    int count = 1;
+    for (std::size_t t = 1; t < options.table.size(); ++t) count += restarts_before(options, t);
+    return count;
   }
 
   static int squares(const NewtonSchulzOptions& options) {
@@ -106,8 +108,10 @@ class Iteration {
     }
   }
 
-  bool restarts_before(std::size_t t) const {
-    const auto& r = options_.plan.restarts;
+  bool restarts_before(std::size_t t) const { return restarts_before(options_, t); }
+
+  static bool restarts_before(const NewtonSchulzOptions& options, std::size_t t) {
+    const auto& r = options.plan.restarts;
     return t > 0 && std::find(r.begin(), r.end(), static_cast<int>(t)) != r.end();
   }
 

@@ -32,7 +32,7 @@ struct Scalars {
 };
 
 /// Sums of squares of a result's entries, in parts: `count` doubles per matrix, which are to be
-/// added in order. Only finite sums and NaN occur.
+/// added in order. A sum that is not finite says that the result is not.
 struct NormParts {
   double* data = nullptr;
   index_t count = 0;

@@ -9,7 +9,7 @@
 #include <cmath>
 #include <cstdlib>
 
-#include "hopper_products.hpp"
+#include "device_properties.hpp"
 #include "small_half_block.cuh"
 #include "small_half_cluster.cuh"
 

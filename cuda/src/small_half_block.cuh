@@ -262,6 +262,8 @@ __global__ void __launch_bounds__(128 * slabs, blocks_per_sm)
   }
   if (threadIdx.x == 0)
     put_figures(call, blockIdx.x, norm_bound(call, s, scale.exponent), residual);
+#else
+  __trap();  // not compiled for the device: better no result than a wrong one
 #endif
 }
 

@@ -396,6 +396,8 @@ __global__ void __launch_bounds__(cluster::threads, 1)
   // A block's shared memory must outlive what it sends.
   hopper::cluster_arrive();
   hopper::cluster_wait();
+#else
+  __trap();  // not compiled for the device: better no result than a wrong one
 #endif
 }
 

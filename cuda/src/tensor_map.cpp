@@ -53,7 +53,6 @@ CUtensorMap tensor_map(const Matrices& x, index_t batch, index_t rows, index_t c
                              1};
   const cuuint32_t steps[3] = {1, 1, 1};
   CUtensorMap map;
-  // bfloat16 results travel as the 16 bits that they are.
   const CUresult result =
       encoder()(&map, CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 3, x.data, size, strides, box, steps,
                 CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,

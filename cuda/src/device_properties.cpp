@@ -1,0 +1,46 @@
+#include "device_properties.hpp"
+
+#include <cuda_runtime_api.h>
+
+#include <map>
+#include <mutex>
+
+#include "gramian/cuda/queue.hpp"
+
+namespace gramian::cuda {
+
+namespace {
+
+struct Properties {
+  int major = 0;
+  int minor = 0;
+  int multiprocessors = 0;
+};
+
+Properties properties(int device) {
+  static std::mutex mutex;
+  static std::map<int, Properties> known;
+  const std::lock_guard lock(mutex);
+  const auto found = known.find(device);
+  if (found != known.end()) return found->second;
+  Properties p;
+  const auto ask = [&](int& into, cudaDeviceAttr which) {
+    check(cudaDeviceGetAttribute(&into, which, device), "cudaDeviceGetAttribute");
+  };
+  ask(p.major, cudaDevAttrComputeCapabilityMajor);
+  ask(p.minor, cudaDevAttrComputeCapabilityMinor);
+  ask(p.multiprocessors, cudaDevAttrMultiProcessorCount);
+  known[device] = p;
+  return p;
+}
+
+}  // namespace
+
+bool is_hopper(int device) {
+  const Properties p = properties(device);
+  return p.major == 9 && p.minor == 0;
+}
+
+int multiprocessors(int device) { return properties(device).multiprocessors; }
+
+}  // namespace gramian::cuda

@@ -1,0 +1,11 @@
+// What a device is, asked once.
+#pragma once
+
+namespace gramian::cuda {
+
+/// Compute capability 9.0: the kernels made for Hopper run there, and only there.
+bool is_hopper(int device);
+
+int multiprocessors(int device);
+
+}  // namespace gramian::cuda
