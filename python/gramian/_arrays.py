@@ -297,7 +297,7 @@ class _CuPy:
 
 
 def _backward(value: Any) -> bool:
-    """Whether CuPy's capsule would be wrong: it divides negative strides as if they were positive."""
+    """Whether CuPy's capsule would be wrong: it takes negative strides for positive ones."""
     return any(stride < 0 for stride in value.strides)
 
 

@@ -140,9 +140,11 @@ def newton_schulz(
     capture the call. Memory besides `x` and the result comes from `x`'s library and goes back to
     it: none for small matrices, which stay in shared memory from the first step to the last; for
     others, for each matrix of the batch, :math:`2m^2` elements of the precision of the iterates in
-    the standard form, :math:`4m^2` in the Gram form, and :math:`mn`, or :math:`2mn` where the result
-    cannot hold an iterate on the way; cuBLAS, where it serves, takes 32 MiB more. The same call on
-    the same GPU gives the same bits.
+    the standard form, :math:`4m^2` in the Gram form, and :math:`mn`, or :math:`2mn` where the
+    result cannot hold an iterate on the way; cuBLAS, where it serves, takes 32 MiB more. (CuPy's
+    pool does not keep that memory for a captured graph, as torch's does: there capture small
+    matrices only, or give the graph a pool of its own.) The same call on the same GPU gives the
+    same bits.
 
     Scaling `x` by a power of two leaves the result the same bit for bit, and so does the number of
     threads.
