@@ -73,10 +73,10 @@ def graph_entry(name: str, call: Callable[[Tensor], Tensor], buffers: list[Tenso
         for _ in range(3):  # compiles, chooses kernels, allocates what is kept
             expected = call(buffers[-1]).clone()
     torch.cuda.synchronize()
-    # torch keeps cuBLAS's workspace per stream, and whoever records with inductor's graph trees drops
-    # those of all streams: a recording that uses one from before would be left with freed memory
-    # (pytorch issue 193402). So this one gets its own from the graph's pool, and nobody else goes on
-    # using it.
+    # torch keeps cuBLAS's workspace per stream, and whoever records with inductor's graph trees
+    # drops those of all streams: a recording that uses one from before would be left with freed
+    # memory (pytorch issue 193402). So this one gets its own from the graph's pool, and nobody
+    # else goes on using it.
     torch._C._cuda_clearCublasWorkspaces()
     graph = torch.cuda.CUDAGraph()
     # The compilers' threads may talk to the driver meanwhile.
