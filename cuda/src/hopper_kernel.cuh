@@ -350,6 +350,7 @@ __global__ void __launch_bounds__(block_threads, 1)
         if (add_d) barrier_wait(full + 8 * ring.stage, ring.phase);
         barrier_arrive(turns + 8 * (1 - half));
       }
+      __syncwarp();
 
       double squares[row_chunks] = {};
 #pragma unroll
