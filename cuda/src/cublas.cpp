@@ -39,7 +39,6 @@ struct Library {
   BlasStatus (*set_stream)(Handle, cudaStream_t);
   BlasStatus (*set_workspace)(Handle, void*, std::size_t);
   BlasStatus (*set_math_mode)(Handle, int);
-  BlasStatus (*get_property)(libraryPropertyType, int*);
   const char* (*status_string)(BlasStatus);
   GemmStridedBatchedEx<int> gemm;
   GemmStridedBatchedEx<std::int64_t> gemm_64;
@@ -59,7 +58,6 @@ Library resolve_all(void* handle) {
   resolve(handle, l.set_stream, "cublasSetStream_v2");
   resolve(handle, l.set_workspace, "cublasSetWorkspace_v2");
   resolve(handle, l.set_math_mode, "cublasSetMathMode");
-  resolve(handle, l.get_property, "cublasGetProperty");
   resolve(handle, l.status_string, "cublasGetStatusString");
   resolve(handle, l.gemm, "cublasGemmStridedBatchedEx");
   resolve(handle, l.gemm_64, "cublasGemmStridedBatchedEx_64");
@@ -221,23 +219,6 @@ void set_library_directories(std::vector<std::string> directories) {
   State& s = state();
   const std::lock_guard lock(s.mutex);
   s.directories = std::move(directories);
-}
-
-std::string cublas_description() {
-  const Library& l = library();
-  std::string text = "cuBLAS";
-  const char* separator = " ";
-  for (const auto part : {MAJOR_VERSION, MINOR_VERSION, PATCH_LEVEL}) {
-    int value = 0;
-    check_blas(l, l.get_property(part, &value), "cublasGetProperty");
-    text += separator;
-    text += std::to_string(value);
-    separator = ".";
-  }
-  Dl_info where{};
-  if (dladdr(reinterpret_cast<void*>(l.create), &where) && where.dli_fname)
-    text += std::string(" (") + where.dli_fname + ")";
-  return text;
 }
 
 std::size_t cublas_workspace_bytes(int device) {

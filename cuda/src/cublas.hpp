@@ -18,10 +18,6 @@ namespace gramian::cuda {
 /// the library is loaded it stays.
 void set_library_directories(std::vector<std::string> directories);
 
-/// Version and path of the cuBLAS in use, which is loaded if it has not been yet. Throws Error if
-/// there is none.
-std::string cublas_description();
-
 /// Bytes of workspace that cuBLAS's kernels are tuned for on this device.
 std::size_t cublas_workspace_bytes(int device);
 

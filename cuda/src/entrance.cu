@@ -199,7 +199,7 @@ index_t element_size(Storage storage) {
 
 index_t entrance_parts(index_t rows, index_t cols) { return 2 * part_count(rows, cols); }
 
-void measure(const Queue& queue, const ArrayRef& x, Storage, const Entrance& figures) {
+void measure(const Queue& queue, const ArrayRef& x, const Entrance& figures) {
   const DeviceGuard guard(queue.device);
   Window w = window(x);
   const int parts = part_count(w.rows, w.cols);

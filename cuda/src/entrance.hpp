@@ -33,7 +33,7 @@ struct Entrance {
 index_t entrance_parts(index_t rows, index_t cols);
 
 /// First pass over x (..., rows, cols): fills the parts.
-void measure(const Queue& queue, const ArrayRef& x, Storage storage, const Entrance& figures);
+void measure(const Queue& queue, const ArrayRef& x, const Entrance& figures);
 
 /// y (m x n, m <= n, transposed where x is tall) <- x 2^-exponent in the storage type; fills
 /// exponent and norm from the parts.

@@ -105,7 +105,7 @@ class Call {
     }
     Carver carver(workspace.take<std::byte>(0));
     carve(carver);
-    if (needs_measure()) measure(queue_, x_, storage_, entrance_);
+    if (needs_measure()) measure(queue_, x_, entrance_);
     if (options_.check_finite && !finite()) return Status::not_finite;
     switch (road_) {
       case Road::small_half:
@@ -123,19 +123,15 @@ class Call {
  private:
   bool needs_measure() const { return road_ == Road::large || options_.check_finite; }
 
-  index_t leading(index_t cols) const {
-    return general_ ? GeneralProducts::leading(storage_, cols) : products_->leading(cols);
-  }
-
   Matrices take_matrices(Carver& carver, index_t cols) {
-    const index_t ld = leading(cols);
+    const index_t ld = products_->leading(cols);
     return {carver.take<std::byte>(batch_ * m_ * ld * element_size(storage_)), ld, m_ * ld};
   }
 
   /// out as room for an iterate, where it has one: the last product is the only one to leave
   /// something there that counts.
   Matrices room_in_out() const {
-    const index_t ld = leading(n_);
+    const index_t ld = products_->leading(n_);
     if (element_size(storage_) != gramian::element_size(out_.dtype) || ld != n_) return {};
     if (reinterpret_cast<std::uintptr_t>(out_.data) % 16 != 0) return {};
     index_t gapless = 1;
@@ -163,8 +159,7 @@ class Call {
     }
     if (road_ != Road::large) return;
     memory_.scalars = carver.take<double>(3 * batch_);
-    memory_.norm.count =
-        general_ ? GeneralProducts::norm_count(storage_, m_) : products_->norm_count();
+    memory_.norm.count = products_->norm_count();
     memory_.norm.data = carver.take<double>(batch_ * memory_.norm.count);
     for (int i = 0; i < Iteration::squares(options_); ++i)
       memory_.square[i] = take_matrices(carver, m_);
@@ -172,7 +167,7 @@ class Call {
     // X passes `hops` times from one buffer to the other before the last product. Where that one
     // can write out, out's memory may serve as the buffer that it does not read.
     const int hops = Iteration::applications(options_) - 1;
-    direct_ = products_ && products_->can_apply_to(out_);
+    direct_ = products_->can_apply_to(out_);
     Matrices buffer[2] = {take_matrices(carver, n_), {}};
     if (hops > 0 || !direct_) {
       const bool starts_in_out = hops % 2 == 1;

@@ -128,7 +128,7 @@ struct Entered {
 template <class T, class S>
 __device__ __forceinline__ Entered enter(const S* x, const Walk& walk, const Shape& shape) {
   using R = real_part_t<T>;
-  using Wide = real_part_t<widened_t<S>>;
+  using Wide = real_part_t<wide_t<S>>;
   constexpr bool holds_input = sizeof(R) >= sizeof(Wide);  // else x is read twice
   T* const to = shared<T>();
   const int count = shape.m * shape.n;

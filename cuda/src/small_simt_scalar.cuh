@@ -7,27 +7,16 @@
 
 #include <type_traits>
 
+#include "element.cuh"
 #include "gramian/dtype.hpp"
 
 namespace gramian::cuda::simt {
 
 template <class T>
-struct RealPart {
-  using type = T;
-};
-template <>
-struct RealPart<float2> {
-  using type = float;
-};
-template <>
-struct RealPart<double2> {
-  using type = double;
-};
-template <class T>
-using real_part_t = typename RealPart<T>::type;
+using real_part_t = real_of_t<T>;
 
 template <class T>
-inline constexpr bool is_complex = sizeof(T) != sizeof(real_part_t<T>);
+inline constexpr bool is_complex = is_complex_number<T>;
 
 /// Elements in 16 bytes, the widest access there is.
 template <class T>
@@ -129,40 +118,14 @@ __device__ __forceinline__ double squared(T v) {
 
 // ---- element types of the caller's arrays
 
-/// float for the 16-bit formats, which are stored but never computed in.
 template <class S>
-struct Widened {
-  using type = S;
-};
-template <>
-struct Widened<__half> {
-  using type = float;
-};
-template <>
-struct Widened<__nv_bfloat16> {
-  using type = float;
-};
-template <class S>
-using widened_t = typename Widened<S>::type;
-
-template <class S>
-__device__ __forceinline__ widened_t<S> widen(S v) {
-  if constexpr (std::is_same_v<S, __half>)
-    return __half2float(v);
-  else if constexpr (std::is_same_v<S, __nv_bfloat16>)
-    return __bfloat162float(v);
-  else
-    return v;
+__device__ __forceinline__ wide_t<S> widen(S v) {
+  return convert<wide_t<S>>(v);
 }
 
 template <class T, class S>
 __device__ __forceinline__ T to_compute(S v) {
-  using R = real_part_t<T>;
-  const auto w = widen(v);
-  if constexpr (is_complex<T>)
-    return {static_cast<R>(w.x), static_cast<R>(w.y)};
-  else
-    return static_cast<R>(w);
+  return convert<T>(v);
 }
 
 /// Rounds to nearest, ties to even.

@@ -4,12 +4,11 @@
 
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "dlpack.hpp"
 #include "gramian/cuda/newton_schulz.hpp"
-#include "table.hpp"
+#include "newton_schulz_arguments.hpp"
 
 namespace gramian::python {
 
@@ -23,27 +22,16 @@ cuda::Arithmetic to_arithmetic(const std::string& name) {
   throw py::value_error("unknown arithmetic " + name);
 }
 
-Normalization to_normalization(const std::string& name) {
-  if (name == "schatten") return Normalization::schatten;
-  if (name == "frobenius") return Normalization::frobenius;
-  if (name == "bound") return Normalization::bound;
-  throw py::value_error("unknown normalization " + name);
-}
-
 py::tuple newton_schulz_plan(index_t rows, index_t cols, const PyTable& table,
                              const std::string& arithmetic, const std::string& method) {
-  std::optional<NewtonSchulzMethod> wanted;
-  if (method == "standard") wanted = NewtonSchulzMethod::standard;
-  if (method == "gram") wanted = NewtonSchulzMethod::gram;
   const std::vector<Row> steps = to_rows(table);
   const cuda::Arithmetic computed_in = to_arithmetic(arithmetic);
   NewtonSchulzPlan plan;
   {
     py::gil_scoped_release release;
-    plan = cuda::plan_newton_schulz(rows, cols, steps, computed_in, wanted);
+    plan = cuda::plan_newton_schulz(rows, cols, steps, computed_in, to_method(method));
   }
-  return py::make_tuple(plan.method == NewtonSchulzMethod::gram ? "gram" : "standard",
-                        py::tuple(py::cast(plan.restarts)));
+  return to_tuple(plan);
 }
 
 /// The capsules are released on return, while the work may still be queued. That is sound because
@@ -51,9 +39,10 @@ py::tuple newton_schulz_plan(index_t rows, index_t cols, const PyTable& table,
 /// again in the order of that stream, and drivers' own frees wait for the device.
 void newton_schulz(const Array& x, const Array& out, const std::string& dtype, const PyTable& table,
                    const std::string& normalization, double bound, const std::string& method,
-                   std::vector<int> restarts, const std::string& arithmetic, bool check_finite,
-                   const std::optional<Array>& residual, const std::optional<Array>& norm_bound,
-                   int device, std::uintptr_t stream, const py::function& allocate) {
+                   const std::vector<int>& restarts, const std::string& arithmetic,
+                   bool check_finite, const std::optional<Array>& residual,
+                   const std::optional<Array>& norm_bound, int device, std::uintptr_t stream,
+                   const py::function& allocate) {
   const Place place = gpu(device);
   const DType type = dtype_from_name(dtype);
   const ArrayRef in = x.ref("x", type, false, place);
@@ -61,17 +50,11 @@ void newton_schulz(const Array& x, const Array& out, const std::string& dtype, c
   if (in.shape.size() < 2 || in.shape != result.shape)
     throw py::value_error("x and out must be matrices of one shape");
 
-  cuda::NewtonSchulzOptions options;
-  options.table = to_rows(table);
-  options.normalization = to_normalization(normalization);
-  options.bound = bound;
-  options.plan = {method == "gram" ? NewtonSchulzMethod::gram : NewtonSchulzMethod::standard,
-                  std::move(restarts)};
+  auto options = to_options<cuda::NewtonSchulzOptions>(table, normalization, bound, method,
+                                                       restarts, check_finite);
   options.arithmetic = to_arithmetic(arithmetic);
-  options.check_finite = check_finite;
 
-  const DType figures =
-      type == DType::float64 || type == DType::complex128 ? DType::float64 : DType::float32;
+  const DType figures = figures_of(type);
   const auto take_figures = [&](const std::optional<Array>& from, const char* name) {
     if (!from) return ArrayRef{};
     ArrayRef into = from->ref(name, figures, true, place);
@@ -110,16 +93,7 @@ void newton_schulz(const Array& x, const Array& out, const std::string& dtype, c
     py::gil_scoped_release release;
     status = cuda::newton_schulz(queue, in, result, options, info, workspace);
   }
-  switch (status) {
-    case Status::ok:
-      return;
-    case Status::not_finite:
-      throw py::value_error(
-          "x contains NaN or infinity; pass check_finite=False to let it through");
-    case Status::out_of_memory:
-      PyErr_NoMemory();
-      throw py::error_already_set();
-  }
+  raise_for(status, "x");
 }
 
 }  // namespace

@@ -6,45 +6,24 @@
 
 #include "dlpack.hpp"
 #include "gramian/newton_schulz.hpp"
-#include "table.hpp"
+#include "newton_schulz_arguments.hpp"
 
 namespace gramian::python {
-
-namespace {
-
-void raise_for(Status status, const char* name) {
-  switch (status) {
-    case Status::ok:
-      return;
-    case Status::not_finite:
-      throw py::value_error(std::string(name) +
-                            " contains NaN or infinity; pass check_finite=False to let it through");
-    case Status::out_of_memory:
-      PyErr_NoMemory();
-      throw py::error_already_set();
-  }
-}
-
-}  // namespace
 
 void bind_newton_schulz(py::module_& m) {
   m.def(
       "newton_schulz_plan",
       [](index_t rows, index_t cols, const PyTable& table, bool double_precision,
          const std::string& method) {
-        std::optional<NewtonSchulzMethod> wanted;
-        if (method == "standard") wanted = NewtonSchulzMethod::standard;
-        if (method == "gram") wanted = NewtonSchulzMethod::gram;
         const std::vector<Row> steps = to_rows(table);
         NewtonSchulzPlan plan;
         {
           py::gil_scoped_release release;
           plan = plan_newton_schulz(rows, cols, steps,
                                     double_precision ? unit_roundoff<double> : unit_roundoff<float>,
-                                    wanted);
+                                    to_method(method));
         }
-        return py::make_tuple(plan.method == NewtonSchulzMethod::gram ? "gram" : "standard",
-                              py::tuple(py::cast(plan.restarts)));
+        return to_tuple(plan);
       },
       py::arg("rows"), py::arg("cols"), py::arg("table"), py::arg("double_precision"),
       py::arg("method"), "Method and restarts for a shape: ('standard' | 'gram', restarts).");
@@ -60,18 +39,10 @@ void bind_newton_schulz(py::module_& m) {
         const ArrayRef result = out.ref("out", type, true);
         if (in.shape.size() < 2 || in.shape != result.shape)
           throw py::value_error("x and out must be matrices of one shape");
-        NewtonSchulzOptions options;
-        options.table = to_rows(table);
-        options.normalization = normalization == "schatten"    ? Normalization::schatten
-                                : normalization == "frobenius" ? Normalization::frobenius
-                                                               : Normalization::bound;
-        options.bound = bound;
-        options.plan = {method == "gram" ? NewtonSchulzMethod::gram : NewtonSchulzMethod::standard,
-                        restarts};
+        auto options = to_options<NewtonSchulzOptions>(table, normalization, bound, method,
+                                                       restarts, check_finite);
         options.double_precision = double_precision;
-        options.check_finite = check_finite;
-        const DType figures =
-            type == DType::float64 || type == DType::complex128 ? DType::float64 : DType::float32;
+        const DType figures = figures_of(type);
         const std::vector<index_t> batch(in.shape.begin(), in.shape.end() - 2);
         NewtonSchulzInfo info;
         const auto take_figures = [&](const std::optional<Array>& from, ArrayRef& into,

@@ -36,6 +36,16 @@ struct NewtonSchulzPlan {
   std::vector<int> restarts;  // of the Gram form: step indices before which X <- Q X
 };
 
+/// What the choice of a method rests on, besides shape and rows.
+struct NewtonSchulzModel {
+  double delta;           // eigenvalue error of a fresh Gram matrix, relative to its norm
+  double accepted_error;  // the Gram form is taken while its modelled worst error stays under this
+  double hermitian_cost;  // of a product with a Hermitian result, relative to a full one
+};
+NewtonSchulzPlan plan_newton_schulz(index_t rows, index_t cols, std::span<const Row> table,
+                                    const NewtonSchulzModel& model,
+                                    std::optional<NewtonSchulzMethod> wanted = std::nullopt);
+
 /// The cheaper method whose modelled rounding error is acceptable; with `wanted`, that method (the
 /// Gram form then gets as many restarts as accuracy asks for). `unit_roundoff` is that of the
 /// precision computed in.
