@@ -10,7 +10,7 @@ namespace {
 
 constexpr int threads = 256;
 
-/// The sum of a matrix's parts, in an order fixed by their number; for thread 0.
+/// The sum of a matrix's parts, in an order fixed by their number.
 __device__ double sum_parts(const double* parts, index_t count) {
   __shared__ double sums[threads];
   double sum = 0;
@@ -20,6 +20,7 @@ __device__ double sum_parts(const double* parts, index_t count) {
     __syncthreads();
     if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
   }
+  __syncthreads();
   return sums[0];
 }
 

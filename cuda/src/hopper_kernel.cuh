@@ -90,10 +90,10 @@ class Walk {
 };
 
 /// Place in the ring of stages. A barrier is passed when its phase differs from `phase`.
-template <int stages>
 struct Ring {
-  int stage = 0;
+  int stages;
   std::uint32_t phase;
+  int stage = 0;
 
   __device__ void advance() {
     if (++stage == stages) {
@@ -101,6 +101,7 @@ struct Ring {
       phase ^= 1;
     }
   }
+  __device__ int before() const { return (stage == 0 ? stages : stage) - 1; }
   __device__ void advance(int steps) {
     stage += steps;
     phase ^= static_cast<std::uint32_t>(stage / stages) & 1u;
@@ -119,7 +120,6 @@ template <int tile, int cluster, bool hermitian>
 __global__ void __launch_bounds__(block_threads, 1)
     product_kernel(const __grid_constant__ ProductArguments p) {
 #ifdef GRAMIAN_HOPPER
-  constexpr int stages = stage_count(tile);
   constexpr int major_b = hermitian ? k_major : mn_major;
   constexpr bool halves = Tiling::has_halves(tile, cluster, hermitian);
   constexpr int a_bytes = tile_rows * block_depth * 2;
@@ -127,14 +127,23 @@ __global__ void __launch_bounds__(block_threads, 1)
   constexpr int piece_bytes = tile_rows * chunk * 2;
   constexpr int pieces = pieces_per_stage(tile);
   constexpr bool alternate = takes_turns(tile);
+  const bool add_d = hermitian && p.add_d;
+  // Tiles in turns have D in a room of its own, which is that of the last stage: in the ring it
+  // would lie until its warpgroup comes to write, and the operands of the other behind it.
+  const bool d_apart = alternate && add_d;
+  const int stages = stage_count(tile) - (d_apart ? 1 : 0);
   constexpr int row_chunks = alternate ? 2 : 1;  // of a warpgroup's tile
 
   extern __shared__ char dynamic[];
   const std::uint32_t base = (shared_address(dynamic) + 1023u) & ~1023u;
-  const std::uint32_t staging = base + stages * stage_bytes(tile);
+  const std::uint32_t d_room = base + (stage_count(tile) - 1) * stage_bytes(tile);
+  const std::uint32_t staging = base + stage_count(tile) * stage_bytes(tile);
   const std::uint32_t full = staging + staging_bytes;
-  const std::uint32_t empty = full + 8 * stages;
-  const std::uint32_t turns = empty + 8 * stages;  // one for each of the multiplying warpgroups
+  const std::uint32_t empty = full + 8 * stage_count(tile);
+  const std::uint32_t turns =
+      empty + 8 * stage_count(tile);           // one for each warpgroup that multiplies
+  const std::uint32_t d_full = turns + 8 * 2;  // the same
+  const std::uint32_t d_empty = d_full + 8 * 2;
 
   const int group = threadIdx.x / warpgroup;
   const std::uint32_t rank = cluster > 1 ? cluster_rank() : 0;
@@ -146,8 +155,11 @@ __global__ void __launch_bounds__(block_threads, 1)
       barrier_init(full + 8 * s, 1);
       barrier_init(empty + 8 * s, (alternate ? 1 : 2) * cluster);
     }
-    barrier_init(turns, 1);
-    barrier_init(turns + 8, 1);
+    for (int half = 0; half < 2; ++half) {
+      barrier_init(turns + 8 * half, 1);
+      barrier_init(d_full + 8 * half, 1);
+    }
+    barrier_init(d_empty, 1);
     barrier_init_fence();
   }
   __syncwarp();
@@ -164,11 +176,32 @@ __global__ void __launch_bounds__(block_threads, 1)
             static_cast<int>(gridDim.x) / cluster);
   const int blocks_deep = (p.depth + block_depth - 1) / block_depth;
 
+  // Asks for pieces first .. of D, as far as they meet the lower triangle.
+  const auto load_d = [&](std::uint32_t to, std::uint32_t arrived, int first, int most, int row0) {
+    const int col0 = walk.col() * tile;
+    int used = 0;
+    for (int i = first; i < first + most && i < tile / chunk; ++i)
+      used += col0 + i * chunk < row0 + tile_rows;
+    barrier_expect(arrived, used * piece_bytes);
+    for (int i = 0; i < used; ++i)
+      tma_load(to + i * piece_bytes, &p.d, arrived, col0 + (first + i) * chunk, row0,
+               walk.matrix());
+  };
+
   if (group == 0) {
     give_registers<40>();
+    if (threadIdx.x == 32 && d_apart) {
+      wait_for_dependency();
+      std::uint32_t emptied = 1;
+      for (int turn = 0; !walk.done(); walk.next(), turn ^= 1, emptied ^= 1) {
+        barrier_wait(d_empty, emptied);
+        load_d(d_room, d_full + 8 * turn, 0, tile / chunk,
+               walk.row() * tiling.unit_rows + static_cast<int>(rank) * tile_rows);
+      }
+    }
     if (threadIdx.x == 0) {
       wait_for_dependency();
-      Ring<stages> ring{0, 1};  // a fresh barrier counts as one phase behind: the ring is empty
+      Ring ring{stages, 1};  // a fresh barrier counts as one phase behind: the ring is empty
       for (; !walk.done(); walk.next()) {
         const int row0 = walk.row() * tiling.unit_rows + static_cast<int>(rank) * tile_rows;
         const int col0 = walk.col() * tile;
@@ -207,19 +240,11 @@ __global__ void __launch_bounds__(block_threads, 1)
           }
           ring.advance();
         }
-        if constexpr (hermitian) {
-          if (!p.add_d) continue;
+        if (add_d && !d_apart) {
           // D follows the operands through the ring, a few pieces of 128 x 64 to a stage.
           for (int c = 0; c < tile / chunk; c += pieces) {
             barrier_wait(empty + 8 * ring.stage, ring.phase);
-            const std::uint32_t arrived = full + 8 * ring.stage;
-            int used = 0;
-            for (int i = 0; i < pieces && c + i < tile / chunk; ++i)
-              used += col0 + (c + i) * chunk < row0 + tile_rows;
-            barrier_expect(arrived, used * piece_bytes);
-            for (int i = 0; i < used; ++i)
-              tma_load(base + ring.stage * stage_bytes(tile) + i * piece_bytes, &p.d, arrived,
-                       col0 + (c + i) * chunk, row0, walk.matrix());
+            load_d(base + ring.stage * stage_bytes(tile), full + 8 * ring.stage, c, pieces, row0);
             ring.advance();
           }
         }
@@ -234,7 +259,7 @@ __global__ void __launch_bounds__(block_threads, 1)
     const int warp = thread / 32;
     const std::uint32_t mirrored = staging + half * (staging_bytes / 2);
     const std::uint32_t mine = mirrored + staging_bytes / 4 + warp * (staging_bytes / 16);
-    Ring<stages> ring{0, 0};
+    Ring ring{stages, 0};
 
     const auto release = [&](int s) {
       if constexpr (cluster > 1) {
@@ -244,13 +269,12 @@ __global__ void __launch_bounds__(block_threads, 1)
       }
     };
 
-    const int stages_per_tile =
-        blocks_deep + (hermitian && p.add_d ? (tile / chunk + pieces - 1) / pieces : 0);
+    std::uint32_t my_d = 0;
     std::uint32_t my_turn = half == 0;  // the first has its turn at once
     for (int turn = 0; !walk.done(); walk.next(), turn ^= 1) {
       if (alternate) {
         if (turn != half) {
-          ring.advance(stages_per_tile);
+          ring.advance(blocks_deep);
           continue;
         }
         // Phases tell a stage's fillings apart only from the next but one, so wait for none before
@@ -322,14 +346,14 @@ __global__ void __launch_bounds__(block_threads, 1)
           wgmma_commit();
           if (k > 0) {
             wgmma_wait<1>();
-            release(ring.stage == 0 ? stages - 1 : ring.stage - 1);
+            release(ring.before());
           }
           ring.advance();
         }
         wgmma_wait<0>();
 #pragma unroll
         for (int r = 0; r < row_chunks; ++r) wgmma_touch(sum[r]);
-        release(ring.stage == 0 ? stages - 1 : ring.stage - 1);
+        release(ring.before());
       };
       if constexpr (halves) {
         // Of half a tile the upper warpgroup needs only what is left of the diagonal.
@@ -343,20 +367,21 @@ __global__ void __launch_bounds__(block_threads, 1)
         multiply(std::integral_constant<int, tile>{});
       }
 
-      const bool add_d = hermitian && p.add_d;
-      if (alternate && thread == 0) {
-        // D too: it is the last filling before the other's first.
-        static_assert(!alternate || tile / chunk <= pieces);
-        if (add_d) barrier_wait(full + 8 * ring.stage, ring.phase);
-        barrier_arrive(turns + 8 * (1 - half));
-      }
+      if (alternate && thread == 0) barrier_arrive(turns + 8 * (1 - half));
       __syncwarp();
+      if (d_apart) {
+        barrier_wait(d_full + 8 * half, my_d);
+        my_d ^= 1;
+      }
 
       double squares[row_chunks] = {};
 #pragma unroll
       for (int c = 0; c < tile / chunk; ++c) {
         const int chunk_col = col0 + c * chunk;
-        if (add_d && c % pieces == 0) barrier_wait(full + 8 * ring.stage, ring.phase);
+        if (add_d && !d_apart && c % pieces == 0) barrier_wait(full + 8 * ring.stage, ring.phase);
+        const std::uint32_t d_at =
+            d_apart ? d_room + c * piece_bytes
+                    : base + ring.stage * stage_bytes(tile) + c % pieces * piece_bytes;
 #pragma unroll
         for (int r = 0; r < row_chunks; ++r) {
           const int row0 = first_row + r * chunk;
@@ -368,8 +393,7 @@ __global__ void __launch_bounds__(block_threads, 1)
           if constexpr (hermitian) {
             if (add_d) {
               std::uint32_t d[16];
-              read_chunk(d, base + ring.stage * stage_bytes(tile) + c % pieces * piece_bytes +
-                                (alternate ? r : half) * (piece_bytes / 2));
+              read_chunk(d, d_at + (alternate ? r : half) * (piece_bytes / 2));
 #pragma unroll
               for (int e = 0; e < 16; ++e) {
                 const float2 from_d = __half22float2(*reinterpret_cast<const __half2*>(&d[e]));
@@ -384,8 +408,12 @@ __global__ void __launch_bounds__(block_threads, 1)
         }
         if (add_d && (c % pieces == pieces - 1 || c == tile / chunk - 1)) {
           named_barrier(1 + half, warpgroup);  // every warp has read its part
-          release(ring.stage);
-          ring.advance();
+          if (d_apart) {
+            if (thread == 0) barrier_arrive(d_empty);
+          } else {
+            release(ring.stage);
+            ring.advance();
+          }
         }
       }
       if (hermitian && p.norm) {

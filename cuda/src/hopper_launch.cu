@@ -35,18 +35,19 @@ constexpr double cost_far_beyond = 1.2;
 
 struct Problem {
   int rows, cols, depth, batch, multiprocessors;
-  bool hermitian;
+  Kind kind;
   bool operator==(const Problem&) const = default;
 };
 
 Shape search(const Problem& q) {
-  const double bytes = 2.0 * q.batch * (q.hermitian ? q.rows : 1.0 * q.rows + q.cols) * q.depth;
+  const bool hermitian = q.kind != Kind::general;
+  const double bytes = 2.0 * q.batch * (hermitian ? q.rows : 1.0 * q.rows + q.cols) * q.depth;
   const double deep = (q.depth + block_depth - 1) / block_depth;
   Shape best;
   double least = std::numeric_limits<double>::infinity();
   for (const int cluster : {1, 2})
-    for (const Cost& cost : q.hermitian ? hermitian_costs : general_costs) {
-      const Tiling tiling(q.rows, q.cols, cost.tile, cluster, q.hermitian);
+    for (const Cost& cost : hermitian ? hermitian_costs : general_costs) {
+      const Tiling tiling(q.rows, q.cols, cost.tile, cluster, hermitian);
       const long long units = static_cast<long long>(tiling.units()) * q.batch;
       const long long at_once = q.multiprocessors / cluster;
       const double rounds = static_cast<double>((units + at_once - 1) / at_once);
@@ -66,8 +67,8 @@ Shape search(const Problem& q) {
 
 }  // namespace
 
-Shape choose_shape(const Queue& queue, int rows, int cols, int depth, int batch, bool hermitian) {
-  const Problem problem{rows, cols, depth, batch, multiprocessors(queue.device), hermitian};
+Shape choose_shape(const Queue& queue, int rows, int cols, int depth, int batch, Kind kind) {
+  const Problem problem{rows, cols, depth, batch, multiprocessors(queue.device), kind};
   // An optimizer asks the same few questions at every step.
   thread_local std::array<std::pair<Problem, Shape>, 16> known{};
   thread_local std::size_t next = 0;

@@ -161,9 +161,12 @@ def test_large_matrices_agree_with_float32(torch, shape, dtype, method):
     """Sizes and batches for which the kernel's tiles are of 64, 128, 192 and 256 columns.
 
     4 steps move rounding errors of half precision (2^-11 each) to 1e-3 to 3e-3 of the result in the
-    standard form and about 1e-2 in the Gram form; a wrong tile would be an error of order 1 in its
-    part, 1e-2 of all where there are 10000 tiles.
+    standard form and about 1e-2 in the Gram form; on square Gaussian matrices, for which the Gram
+    form is only taken by request, to 4.2e-2: it loses their smallest singular values. A wrong tile
+    is an error of order 1 in its part.
     """
+    square = shape[1] == shape[2]
+    most = 1e-2 if method == "standard" else 8e-2 if square else 4e-2
     x = sample(torch, shape, dtype)
     q = gm.newton_schulz(x, 4, method=method)
     truth = gm.newton_schulz(x, 4, method="standard", compute_dtype="float32").float()
@@ -172,7 +175,7 @@ def test_large_matrices_agree_with_float32(torch, shape, dtype, method):
     for b in range(shape[0]):
         for i in range(0, shape[1], part):
             here = off[b, i : i + part].sum() / truth[b, i : i + part].square().sum()
-            assert here.sqrt() < 4e-2
+            assert here.sqrt() < most
     assert same_bits(q, gm.newton_schulz(x, 4, method=method))
 
 
