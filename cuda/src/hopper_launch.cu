@@ -32,30 +32,34 @@ constexpr double cache_bytes_of_batch = 24e6;
 constexpr double cost_of_missing = 1.03;
 constexpr double far_beyond_cache = 110e6;
 constexpr double cost_far_beyond = 1.2;
+constexpr double far_beyond_cache_of_batch = 60e6;
+constexpr double cost_far_beyond_of_batch = 1.25;
+
+double cost_of_single_blocks(double bytes, bool batch) {
+  if (bytes > (batch ? far_beyond_cache_of_batch : far_beyond_cache))
+    return batch ? cost_far_beyond_of_batch : cost_far_beyond;
+  return bytes > (batch ? cache_bytes_of_batch : cache_bytes) ? cost_of_missing : 1.0;
+}
 
 struct Problem {
   int rows, cols, depth, batch, multiprocessors;
-  Kind kind;
+  bool hermitian;
   bool operator==(const Problem&) const = default;
 };
 
 Shape search(const Problem& q) {
-  const bool hermitian = q.kind != Kind::general;
-  const double bytes = 2.0 * q.batch * (hermitian ? q.rows : 1.0 * q.rows + q.cols) * q.depth;
+  const double bytes = 2.0 * q.batch * (q.hermitian ? q.rows : 1.0 * q.rows + q.cols) * q.depth;
   const double deep = (q.depth + block_depth - 1) / block_depth;
   Shape best;
   double least = std::numeric_limits<double>::infinity();
   for (const int cluster : {1, 2})
-    for (const Cost& cost : hermitian ? hermitian_costs : general_costs) {
-      const Tiling tiling(q.rows, q.cols, cost.tile, cluster, hermitian);
+    for (const Cost& cost : q.hermitian ? hermitian_costs : general_costs) {
+      const Tiling tiling(q.rows, q.cols, cost.tile, cluster, q.hermitian);
       const long long units = static_cast<long long>(tiling.units()) * q.batch;
       const long long at_once = q.multiprocessors / cluster;
       const double rounds = static_cast<double>((units + at_once - 1) / at_once);
-      const bool missing = bytes > (q.batch > 1 ? cache_bytes_of_batch : cache_bytes);
-      const double factor = cluster == 2               ? cost.clustered
-                            : bytes > far_beyond_cache ? cost_far_beyond
-                            : missing                  ? cost_of_missing
-                                                       : 1.0;
+      const double factor =
+          cluster == 2 ? cost.clustered : cost_of_single_blocks(bytes, q.batch > 1);
       const double time = rounds * (deep * cost.multiply * factor + cost.write);
       if (time < least) {
         least = time;
@@ -67,8 +71,8 @@ Shape search(const Problem& q) {
 
 }  // namespace
 
-Shape choose_shape(const Queue& queue, int rows, int cols, int depth, int batch, Kind kind) {
-  const Problem problem{rows, cols, depth, batch, multiprocessors(queue.device), kind};
+Shape choose_shape(const Queue& queue, int rows, int cols, int depth, int batch, bool hermitian) {
+  const Problem problem{rows, cols, depth, batch, multiprocessors(queue.device), hermitian};
   // An optimizer asks the same few questions at every step.
   thread_local std::array<std::pair<Problem, Shape>, 16> known{};
   thread_local std::size_t next = 0;

@@ -12,10 +12,8 @@ struct Shape {
   int cluster = 2;
 };
 
-enum class Kind { general, hermitian, hermitian_plus_d };
-
 /// The shape that is fastest by the measured costs in hopper_launch.cu.
-Shape choose_shape(const Queue& queue, int rows, int cols, int depth, int batch, Kind kind);
+Shape choose_shape(const Queue& queue, int rows, int cols, int depth, int batch, bool hermitian);
 
 /// Rows of the boxes in which B's map must be made: see product_kernel.
 inline int box_rows_of_b(Shape shape, bool hermitian) {

@@ -82,14 +82,9 @@ bool find_target(const ArrayRef& out, index_t batch, index_t m, index_t n, Targe
 HopperProducts::HopperProducts(const Queue& queue, index_t batch, index_t m, index_t n)
     : queue_(queue), batch_(batch), m_(m), n_(n) {
   const auto of = [](index_t v) { return static_cast<int>(v); };
-  using hopper::Kind;
-  const auto choose = [&](index_t cols, index_t depth, Kind kind) {
-    return hopper::choose_shape(queue, of(m), of(cols), of(depth), of(batch), kind);
-  };
-  square_ = choose(m, m, Kind::hermitian);
-  polynomial_ = choose(m, m, Kind::hermitian_plus_d);
-  gram_ = choose(m, n, Kind::hermitian);
-  long_ = choose(n, m, Kind::general);
+  square_ = hopper::choose_shape(queue, of(m), of(m), of(m), of(batch), true);
+  gram_ = hopper::choose_shape(queue, of(m), of(m), of(n), of(batch), true);
+  long_ = hopper::choose_shape(queue, of(m), of(n), of(m), of(batch), false);
 }
 
 index_t HopperProducts::norm_count() const {
@@ -111,7 +106,7 @@ const CUtensorMap& HopperProducts::map(const Matrices& x, index_t rows, index_t 
 void HopperProducts::hermitian(Matrices a, Matrices b, index_t depth, Matrices d, Matrices c,
                                const Scalars& scalars, NormParts norm) {
   // The number of parts of the norm is that of the one shape.
-  const hopper::Shape shape = norm.data ? square_ : d ? polynomial_ : depth == m_ ? square_ : gram_;
+  const hopper::Shape shape = norm.data || depth == m_ ? square_ : gram_;
   hopper::ProductArguments p{};
   p.a = map(a, m_, depth, hopper::tile_rows);
   p.b = map(b, m_, depth, hopper::box_rows_of_b(shape, true));

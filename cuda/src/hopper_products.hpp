@@ -43,7 +43,7 @@ class HopperProducts final : public Products {
 
   Queue queue_;
   index_t batch_, m_, n_;
-  hopper::Shape square_, polynomial_, gram_, long_;  // of S Z, S Z + D, X X^H and S X
+  hopper::Shape square_, gram_, long_;  // of S Z, X X^H and S X
   std::vector<Known> maps_;
 };
 
