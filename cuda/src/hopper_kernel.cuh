@@ -2,9 +2,9 @@
 //
 // One block of three warpgroups per multiprocessor, working through a list of tiles of 128 rows and
 // `tile` columns. One thread of the first keeps a ring of shared-memory stages filled by bulk
-// tensor copies; the other two warpgroups multiply 64 rows each and write, or take whole tiles in
-// turn. Two blocks may form a cluster and take tiles one above the other: they share the columns of
-// B, of which each loads half into both.
+// tensor copies (another one brings D where that has a room of its own); the other two warpgroups
+// multiply 64 rows each and write, or take whole tiles in turn. Two blocks may form a cluster and
+// take tiles one above the other: they share the columns of B, of which each loads half into both.
 //
 // Hermitian results: only tiles that meet the lower triangle are computed. Every 64 x 64 chunk
 // below the diagonal is stored twice, as it is and transposed; a chunk on the diagonal is made

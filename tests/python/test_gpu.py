@@ -155,10 +155,15 @@ def test_two_threads_on_two_streams(torch, shape, dtype):
         (1, 4096, 4096),
         (1, 4100, 1030),
         (3, 1500, 4000),
+        (1, 1416, 1416),
+        (2, 1800, 1800),
+        (2, 3000, 3000),
+        (2, 4096, 4096),
     ],
 )
 def test_large_matrices_agree_with_float32(torch, shape, dtype, method):
-    """Sizes and batches for which the kernel's tiles are of 64, 128, 192 and 256 columns.
+    """Sizes and batches for which the kernel's tiles are of 64, 128, 192 and 256 columns, alone and
+    in clusters, with edges within a tile and without.
 
     4 steps move rounding errors of half precision (2^-11 each) to 1e-3 to 3e-3 of the result in the
     standard form and about 1e-2 in the Gram form; on square Gaussian matrices, for which the Gram
