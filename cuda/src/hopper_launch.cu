@@ -33,12 +33,16 @@ constexpr double cost_of_missing = 1.03;
 constexpr double far_beyond_cache = 110e6;
 constexpr double cost_far_beyond = 1.2;
 constexpr double far_beyond_cache_of_batch = 60e6;
+constexpr double large_in_batch = 4e6;  // smaller ones are found in the cache again, many at a time
 constexpr double cost_far_beyond_of_batch = 1.25;
 
-double cost_of_single_blocks(double bytes, bool batch) {
-  if (bytes > (batch ? far_beyond_cache_of_batch : far_beyond_cache))
-    return batch ? cost_far_beyond_of_batch : cost_far_beyond;
-  return bytes > (batch ? cache_bytes_of_batch : cache_bytes) ? cost_of_missing : 1.0;
+/// bytes: of one matrix's operands.
+double cost_of_single_blocks(double bytes, int batch) {
+  if (batch == 1)
+    return bytes > far_beyond_cache ? cost_far_beyond : bytes > cache_bytes ? cost_of_missing : 1.0;
+  if (batch * bytes > far_beyond_cache_of_batch && bytes > large_in_batch)
+    return cost_far_beyond_of_batch;
+  return batch * bytes > cache_bytes_of_batch ? cost_of_missing : 1.0;
 }
 
 struct Problem {
@@ -48,7 +52,7 @@ struct Problem {
 };
 
 Shape search(const Problem& q) {
-  const double bytes = 2.0 * q.batch * (q.hermitian ? q.rows : 1.0 * q.rows + q.cols) * q.depth;
+  const double bytes = 2.0 * (q.hermitian ? q.rows : 1.0 * q.rows + q.cols) * q.depth;
   const double deep = (q.depth + block_depth - 1) / block_depth;
   Shape best;
   double least = std::numeric_limits<double>::infinity();
@@ -58,8 +62,7 @@ Shape search(const Problem& q) {
       const long long units = static_cast<long long>(tiling.units()) * q.batch;
       const long long at_once = q.multiprocessors / cluster;
       const double rounds = static_cast<double>((units + at_once - 1) / at_once);
-      const double factor =
-          cluster == 2 ? cost.clustered : cost_of_single_blocks(bytes, q.batch > 1);
+      const double factor = cluster == 2 ? cost.clustered : cost_of_single_blocks(bytes, q.batch);
       const double time = rounds * (deep * cost.multiply * factor + cost.write);
       if (time < least) {
         least = time;
