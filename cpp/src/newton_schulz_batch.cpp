@@ -4,31 +4,14 @@
 #include <limits>
 #include <new>
 
-#include "elementwise.hpp"
-#include "gramian/threads.hpp"
+#include "batch.hpp"
 #include "newton_schulz_matrix.hpp"
 
 namespace gramian {
 
 namespace {
 
-// Up to this short side a matrix stays on one core and a batch is dealt out to the cores: there is
-// too little in one product to share (at 256 x 256 a third of the time went into waiting).
-constexpr index_t shared_side = 256;
-
-// Unless there are fewer matrices than cores, and each holds this many multiply-adds a step.
-constexpr double shared_work = 1e8;
-
-// Multiply-adds below which a call takes no turn among the threads: it is over before it matters.
-constexpr double ungated_work = 5e6;
-
-void put(const ArrayRef& figures, index_t b, double value) {
-  if (!figures.data) return;
-  if (figures.dtype == DType::float64)
-    figures.vector<double>()[b] = value;
-  else
-    figures.vector<float>()[b] = static_cast<float>(value);
-}
+using detail::put;
 
 template <class S>
 S quiet_nan() {
@@ -62,16 +45,9 @@ class Batch {
     const index_t rows = x_.first.rows;
     const index_t cols = x_.first.cols;
     const index_t count = x_.size();
-    const index_t m = std::min(rows, cols);
-    const double per_step =
-        static_cast<double>(m) * static_cast<double>(rows) * static_cast<double>(cols);
-    const bool shared = m > shared_side || (count < num_threads() && per_step > shared_work);
-    const double work =
-        static_cast<double>(count) * static_cast<double>(options_.table.size()) * per_step;
-    const int want = work < ungated_work ? 1
-                     : shared ? num_threads()
-                              : static_cast<int>(std::min<index_t>(num_threads(), count));
-    Context ctx(want, work >= ungated_work);
+    const detail::BatchPlan plan(count, rows, cols, static_cast<double>(options_.table.size()));
+    const bool shared = plan.shared;
+    Context ctx(plan.want, plan.gated);
 
     const int threads_per_matrix = shared ? ctx.size() : 1;
     const std::size_t per_matrix = workspace(rows, cols, threads_per_matrix);
@@ -85,7 +61,7 @@ class Batch {
     } catch (const std::bad_alloc&) {
       return Status::out_of_memory;
     }
-    measure(ctx, shared, largest);
+    detail::largest_entries<S>(ctx, x_, shared, largest);
     if (options_.check_finite)
       for (double v : largest)
         if (!std::isfinite(v)) return Status::not_finite;
@@ -105,29 +81,6 @@ class Batch {
   }
 
  private:
-  void measure(Context& ctx, bool shared, std::vector<double>& largest) {
-    if (!shared) {
-      ctx.run(x_.size(), [&](index_t b, int) {
-        largest[static_cast<std::size_t>(b)] = detail::largest_entry<S>(x_[b]);
-      });
-      return;
-    }
-    constexpr index_t bands = 64;
-    for (index_t b = 0; b < x_.size(); ++b) {
-      MatrixView<const S> x = x_[b];
-      if (std::abs(x.row_stride) < std::abs(x.col_stride)) x = x.transposed();
-      double top[bands] = {};
-      ctx.run(bands, [&](index_t band, int) {
-        MatrixView<const S> part = x;
-        const index_t first = x.rows * band / bands;
-        part.data += first * x.row_stride;
-        part.rows = x.rows * (band + 1) / bands - first;
-        top[band] = detail::largest_entry<S>(part);
-      });
-      largest[static_cast<std::size_t>(b)] = *std::max_element(top, top + bands);
-    }
-  }
-
   void fill(Context& ctx, index_t b, S value, double residual, double bound) {
     const MatrixView<S> out = out_[b];
     detail::map_entries<S, S>(ctx, out, out, [&](const S&) { return value; });
@@ -240,10 +193,9 @@ Status run(const ArrayRef& x, const ArrayRef& out, const NewtonSchulzOptions& op
 
 Status newton_schulz(const ArrayRef& x, const ArrayRef& out, const NewtonSchulzOptions& options,
                      const NewtonSchulzInfo& info) {
-  index_t batch = 1;
-  for (std::size_t d = 0; d + 2 < x.shape.size(); ++d) batch *= x.shape[d];
+  const index_t batch = detail::batch_size(x);
   if (batch == 0) return Status::ok;
-  if (x.shape.back() == 0 || x.shape[x.shape.size() - 2] == 0) {
+  if (detail::has_no_entries(x)) {
     for (index_t b = 0; b < batch; ++b) {
       put(info.residual, b, 0.0);
       put(info.norm_bound, b, 0.0);

@@ -241,6 +241,13 @@ std::size_t packed_hermitian_bytes(index_t m) {
   return Workspace::bytes_for<R>(packed_size<T>(m, m, tile_kernels<R>().panel));
 }
 
+index_t product_roundings(index_t depth) {
+  // Within a block each multiply-add rounds at most twice a term's product and then sums that hold
+  // it; each later block adds once.
+  constexpr index_t shortest = max_depth_block / 2;
+  return std::min(depth, max_depth_block) + (depth + shortest - 1) / shortest;
+}
+
 #define GRAMIAN_DEFINE_PRODUCTS(T)                                                                 \
   template void gram<T>(Context&, MatrixView<const T>, Side, const Update<T>&, MatrixView<T>,      \
                         Workspace);                                                                \

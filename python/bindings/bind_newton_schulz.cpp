@@ -42,17 +42,8 @@ void bind_newton_schulz(py::module_& m) {
         auto options = to_options<NewtonSchulzOptions>(table, normalization, bound, method,
                                                        restarts, check_finite);
         options.double_precision = double_precision;
-        const DType figures = figures_of(type);
-        const std::vector<index_t> batch(in.shape.begin(), in.shape.end() - 2);
-        NewtonSchulzInfo info;
-        const auto take_figures = [&](const std::optional<Array>& from, ArrayRef& into,
-                                      const char* name) {
-          if (!from) return;
-          into = from->ref(name, figures, true);
-          if (into.shape != batch) throw py::value_error("wrong shape of the info arrays");
-        };
-        take_figures(residual, info.residual, "residual");
-        take_figures(norm_bound, info.norm_bound, "norm_bound");
+        const NewtonSchulzInfo info{figures(residual, "residual", in),
+                                    figures(norm_bound, "norm_bound", in)};
         Status status = Status::ok;
         {
           py::gil_scoped_release release;

@@ -3,6 +3,7 @@
 
 namespace gramian::python {
 
+void bind_bounds(pybind11::module_& m);
 void bind_coefficients(pybind11::module_& m);
 void bind_newton_schulz(pybind11::module_& m);
 void bind_system_info(pybind11::module_& m);
@@ -12,6 +13,7 @@ void bind_threads(pybind11::module_& m);
 
 PYBIND11_MODULE(_cpu, m, pybind11::mod_gil_not_used()) {
   m.doc() = "The CPU kernels of gramian; private.";
+  gramian::python::bind_bounds(m);
   gramian::python::bind_coefficients(m);
   gramian::python::bind_newton_schulz(m);
   gramian::python::bind_system_info(m);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "gramian/newton_schulz.hpp"
+#include "results.hpp"
 #include "table.hpp"
 
 namespace gramian::python {
@@ -43,24 +44,6 @@ Options to_options(const PyTable& table, const std::string& normalization, doubl
   options.plan = {to_method(method).value_or(NewtonSchulzMethod::standard), restarts};
   options.check_finite = check_finite;
   return options;
-}
-
-/// The type of figures about arrays of this type.
-inline DType figures_of(DType type) {
-  return type == DType::float64 || type == DType::complex128 ? DType::float64 : DType::float32;
-}
-
-inline void raise_for(Status status, const char* name) {
-  switch (status) {
-    case Status::ok:
-      return;
-    case Status::not_finite:
-      throw py::value_error(std::string(name) +
-                            " contains NaN or infinity; pass check_finite=False to let it through");
-    case Status::out_of_memory:
-      PyErr_NoMemory();
-      throw py::error_already_set();
-  }
 }
 
 }  // namespace gramian::python

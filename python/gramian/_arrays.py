@@ -377,8 +377,17 @@ def matrices(value: Any, name: str) -> Array:
     return checked
 
 
-def output(out: Any, like: Array, name: str = "out") -> Array:
-    """``out`` checked against the array it must match, or a new array where it is None."""
+def figures(out: Any, of: Array) -> Array:
+    """``out`` checked, or a new array: one real figure for each matrix of a batch."""
+    wanted = Array(of.value, of.library, of.shape[:-2], real_dtype(of.dtype), of.device)
+    return output(out, wanted, because=f"for {'x'.join(map(str, of.shape))} input of {of.dtype}")
+
+
+def output(out: Any, like: Array, name: str = "out", *, because: str = "as the input's") -> Array:
+    """``out`` checked against the array it must match, or a new array where it is None.
+
+    `because` tells where the wanted dtype, shape and device come from.
+    """
     if out is None:
         return like.empty_like(like.shape, like.dtype)
     library = like.library
@@ -395,7 +404,7 @@ def output(out: Any, like: Array, name: str = "out") -> Array:
         ("device", device, like.device),
     ):
         if given != wanted:
-            raise ValueError(f"{name} has {what} {given}; it must be {wanted}, as the input's")
+            raise ValueError(f"{name} has {what} {given}; it must be {wanted}, {because}")
     if not library.writable(out):
         raise ValueError(
             f"{name} cannot be written in place: it is read-only, misaligned (as a field of a "

@@ -35,3 +35,17 @@ def newton_schulz(
     residual: object | None = ...,
     norm_bound: object | None = ...,
 ) -> None: ...
+def gram_bound(a: object, out: object, dtype: str, n_iter: int, check_finite: bool) -> None: ...
+def spectral_norm_bounds(
+    a: object,
+    dtype: str,
+    rtol: float,
+    method: str,
+    seed: int,
+    check_finite: bool,
+    lower: object | None = ...,
+    upper: object | None = ...,
+    converged: object | None = ...,
+    estimate: object | None = ...,
+    stable_rank: object | None = ...,
+) -> tuple[int, str]: ...

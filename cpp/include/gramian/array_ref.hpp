@@ -26,7 +26,7 @@ struct ArrayRef {
             {strides.begin(), strides.end() - 2}};
   }
 
-  /// Of one vector per batch entry, without gaps; null if the array is absent.
+  /// Its first entry; null if the array is absent.
   template <class T>
   T* vector() const {
     return static_cast<T*>(data);

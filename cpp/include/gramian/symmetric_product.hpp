@@ -52,6 +52,10 @@ template <class T>
 void apply(Context& ctx, MatrixView<const T> s, Side side, real_t<T> alpha, MatrixView<T> x,
            Workspace workspace, Workspace for_s);
 
+/// No term of a sum of length depth passes through more than this many roundings in gram and
+/// hermitian_product, if alpha is a power of two: sums are cut into blocks (docs/bounds.md).
+index_t product_roundings(index_t depth);
+
 /// Bytes of workspace: of gram and hermitian_product for m x m results from sums of length depth,
 /// of apply, and of apply's for_s.
 template <class T>
