@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <limits>
 #include <map>
 #include <mutex>
@@ -227,6 +228,13 @@ std::size_t cublas_workspace_bytes(int device) {
         "cudaDeviceGetAttribute");
   // NVIDIA's recommendation for cublasSetWorkspace: 32 MiB from Hopper on, else 4 MiB.
   return static_cast<std::size_t>(major >= 9 ? 32 : 4) << 20;
+}
+
+void refuse_emulation() {
+  const char* const wish = std::getenv("CUBLAS_EMULATE_DOUBLE_PRECISION");
+  if (wish && std::string(wish) != "0" && *wish)
+    throw Error(
+        "certified bounds need cuBLAS's own float64; unset CUBLAS_EMULATE_DOUBLE_PRECISION");
 }
 
 Cublas::Cublas(const Queue& queue, void* workspace, std::size_t bytes)

@@ -9,6 +9,7 @@
 #include <memory>
 #include <vector>
 
+#include "carver.hpp"
 #include "cublas.hpp"
 #include "device_properties.hpp"
 #include "entrance.hpp"
@@ -37,24 +38,6 @@ Storage storage_for(DType dtype, Arithmetic arithmetic) {
   }
   return complex ? Storage::complex128 : Storage::float64;
 }
-
-/// Hands out pieces of the workspace, or only counts them.
-class Carver {
- public:
-  explicit Carver(std::byte* base) : base_(base) {}
-
-  template <class T>
-  T* take(index_t count) {
-    const std::size_t at = used_;
-    used_ += Workspace::bytes_for<T>(count);
-    return base_ ? reinterpret_cast<T*>(base_ + at) : nullptr;
-  }
-  std::size_t used() const { return used_; }
-
- private:
-  std::byte* base_;
-  std::size_t used_ = 0;
-};
 
 class Call {
  public:

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "dlpack.hpp"
+#include "gpu_call.hpp"
 #include "gramian/cuda/newton_schulz.hpp"
 #include "newton_schulz_arguments.hpp"
 
@@ -34,9 +35,6 @@ py::tuple newton_schulz_plan(index_t rows, index_t cols, const PyTable& table,
   return to_tuple(plan);
 }
 
-/// The capsules are released on return, while the work may still be queued. That is sound because
-/// the stream is the caller's current one: the allocators of torch and CuPy hand freed memory out
-/// again in the order of that stream, and drivers' own frees wait for the device.
 void newton_schulz(const Array& x, const Array& out, const std::string& dtype, const PyTable& table,
                    const std::string& normalization, double bound, const std::string& method,
                    const std::vector<int>& restarts, const std::string& arithmetic,
@@ -54,44 +52,23 @@ void newton_schulz(const Array& x, const Array& out, const std::string& dtype, c
                                                        restarts, check_finite);
   options.arithmetic = to_arithmetic(arithmetic);
 
-  const DType figures = figures_of(type);
   const auto take_figures = [&](const std::optional<Array>& from, const char* name) {
-    if (!from) return ArrayRef{};
-    ArrayRef into = from->ref(name, figures, true, place);
-    index_t gapless = 1;
-    bool adjacent = true;
-    for (std::size_t d = into.shape.size(); d-- > 0;) {
-      adjacent = adjacent && (into.shape[d] == 1 || into.strides[d] == gapless);
-      gapless *= into.shape[d];
-    }
-    if (into.shape != std::vector<index_t>(in.shape.begin(), in.shape.end() - 2) ||
-        (gapless > 0 && !adjacent))
-      throw py::value_error("wrong shape or strides of the info arrays");
-    return into;
+    return from ? gapless_figures(*from, name, in, place) : ArrayRef{};
   };
   const NewtonSchulzInfo info{take_figures(residual, "residual"),
                               take_figures(norm_bound, "norm_bound")};
 
-  // cudaStreamLegacy (1) and cudaStreamPerThread (2) are names for streams, not addresses: whatever
-  // the library calls its current stream goes through as it is.
-  const cuda::Queue queue{device, reinterpret_cast<cudaStream_t>(stream)};
+  const cuda::Queue queue = queue_of(device, stream);
   std::size_t bytes = 0;
   {
     py::gil_scoped_release release;
     bytes = cuda::newton_schulz_workspace(queue, in, result, options, info);
   }
-  Array memory;
-  Workspace workspace;
-  if (bytes > 0) {
-    const py::object capsule = allocate(bytes);
-    if (!memory.consume(capsule.ptr()))
-      throw py::type_error("allocate must return a DLPack capsule");
-    workspace = {memory.scratch("workspace", bytes, place), bytes};
-  }
+  const DeviceMemory memory(bytes, place, allocate);
   Status status = Status::ok;
   {
     py::gil_scoped_release release;
-    status = cuda::newton_schulz(queue, in, result, options, info, workspace);
+    status = cuda::newton_schulz(queue, in, result, options, info, memory.workspace());
   }
   raise_for(status, "x");
 }

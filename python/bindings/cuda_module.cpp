@@ -9,6 +9,7 @@ namespace gramian::python {
 
 namespace py = pybind11;
 
+void bind_cuda_bounds(py::module_& m);
 void bind_cuda_newton_schulz(py::module_& m);
 
 namespace {
@@ -42,5 +43,6 @@ PYBIND11_MODULE(_cuda, m, pybind11::mod_gil_not_used()) {
         "Runtime and driver versions, devices, and why there are none.");
   m.def("set_library_directories", &gramian::cuda::set_library_directories,
         pybind11::arg("directories"), "Where cuBLAS is looked for, before the system's places.");
+  gramian::python::bind_cuda_bounds(m);
   gramian::python::bind_cuda_newton_schulz(m);
 }

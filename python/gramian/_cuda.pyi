@@ -37,3 +37,27 @@ def newton_schulz(
     stream: int,
     allocate: Callable[[int], object],
 ) -> None: ...
+def gram_bound(
+    a: object,
+    out: object,
+    dtype: str,
+    n_iter: int,
+    check_finite: bool,
+    device: int,
+    stream: int,
+    allocate: Callable[[int], object],
+) -> None: ...
+def spectral_norm_bounds(
+    a: object,
+    dtype: str,
+    rtol: float,
+    check_finite: bool,
+    lower: object | None,
+    upper: object | None,
+    converged: object | None,
+    estimate: object | None,
+    stable_rank: object | None,
+    device: int,
+    stream: int,
+    allocate: Callable[[int], object],
+) -> int: ...
