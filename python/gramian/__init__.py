@@ -8,16 +8,26 @@ True
 """
 
 from . import _cpu, coefficients
+from ._bounds import Bounds, gram_bound, spectral_norm, spectral_norm_bounds, stable_rank
+from ._conv_bounds import conv_spectral_norm_bounds
 from ._newton_schulz import NewtonSchulzInfo, newton_schulz
+from ._operator_bounds import operator_norm_bounds
 from ._threads import get_num_threads, set_num_threads
 
 __version__: str = _cpu.version()
 
 __all__ = [
+    "Bounds",
     "NewtonSchulzInfo",
     "__version__",
     "coefficients",
+    "conv_spectral_norm_bounds",
     "get_num_threads",
+    "gram_bound",
     "newton_schulz",
+    "operator_norm_bounds",
     "set_num_threads",
+    "spectral_norm",
+    "spectral_norm_bounds",
+    "stable_rank",
 ]

@@ -10,8 +10,10 @@ from importlib import metadata
 
 import gramian as gm
 
-PUBLIC = {"NewtonSchulzInfo", "coefficients", "get_num_threads", "newton_schulz",
-          "set_num_threads", "__version__"}  # fmt: skip
+PUBLIC = {"Bounds", "NewtonSchulzInfo", "coefficients", "conv_spectral_norm_bounds",
+          "get_num_threads", "gram_bound", "newton_schulz", "operator_norm_bounds",
+          "set_num_threads", "spectral_norm", "spectral_norm_bounds", "stable_rank",
+          "__version__"}  # fmt: skip
 
 
 def test_importing_brings_no_optional_library(run_python):

@@ -1,0 +1,321 @@
+"""The symbol of a convolution: one small matrix per frequency, and brackets of their norms.
+
+At angles theta the symbol is ``sum_t w[:, :, t] exp(i theta . shift_t)``, the channels of different
+phases side by side. Errors of its computed entries are bounded here; the constants are derived in
+docs/conv_bounds.md.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from . import _arrays, _bounds
+from ._conv_geometry import has_small_factors
+
+UNIT = 2.0**-53
+# Entries of one batch of symbols: 64 MiB of complex128.
+BATCH_ENTRIES = 1 << 22
+# Tolerance of brackets in boxes that are still wide.
+COARSE = 0.03
+# An FFT is taken for more taps than this times the binary logarithm of the grid's points: the
+# product with exponentials runs about that many times faster, flop for flop.
+FFT_TAPS = 16
+FFT_ENTRIES = 1 << 24
+# Error of an FFT, in u for each binary digit of its size (docs/conv_bounds.md).
+FFT_ERROR = 24
+# Entries of symbols at which branch and bound stops short of its tolerance.
+BOX_ENTRIES = 1 << 27
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel in double precision with entries of magnitude about 1, groups apart.
+
+    ``weight`` has shape (taps, groups, outputs, inputs) in the caller's library, ``shifts`` and
+    ``phases`` have shape (taps, axes).
+    """
+
+    weight: _arrays.Array
+    shifts: np.ndarray
+    phases: np.ndarray
+
+    @property
+    def is_complex(self) -> bool:
+        return self.weight.dtype == "complex128"
+
+    @property
+    def groups(self) -> int:
+        return self.weight.shape[1]
+
+    @cached_property
+    def host(self) -> np.ndarray:
+        return np.asarray(self.weight.value)
+
+    @cached_property
+    def magnitude(self) -> np.ndarray:
+        """Of each group: at least the norm of the symbol of |w|, anywhere.
+
+        It also bounds what the rows and columns of |w| can do without a stride, since the
+        phases only split the sums.
+        """
+        sums = np.abs(self.host).sum(axis=0)
+        return np.asarray(np.linalg.norm(sums, axis=(1, 2)) * (1 + 1e-6))
+
+    @cached_property
+    def blocks(self) -> list[np.ndarray]:
+        """The taps of each phase that occurs."""
+        _, which = np.unique(self.phases, axis=0, return_inverse=True)
+        which = which.reshape(-1)
+        return [np.flatnonzero(which == p) for p in range(which.max() + 1)]
+
+    @property
+    def matrix_shape(self) -> tuple[int, int]:
+        _, _, outputs, inputs = self.weight.shape
+        return outputs, inputs * len(self.blocks)
+
+    def group(self, g: int) -> Kernel:
+        """One group alone."""
+        return Kernel(same_kind(self.weight, self.weight.value[:, g : g + 1]), self.shifts,
+                      self.phases)  # fmt: skip
+
+    @property
+    def error(self) -> np.ndarray:
+        """Bound on the error of each group's computed symbols, in the spectral norm."""
+        taps = self.weight.shape[0]
+        product = taps + 2 if self.is_complex else taps
+        return (2 * product + 48) * UNIT * self.magnitude
+
+    def symbols(self, indices: np.ndarray, sizes: np.ndarray) -> Any:
+        """Matrices at the angles ``2 pi indices / sizes``: (points, groups, rows, columns).
+
+        A product with the matrix of exponentials: for the short kernels of convolutions it takes
+        fewer operations than an FFT, and the grid may be any set of points.
+        """
+        xp = sys.modules[self.weight.library.name]
+        points = len(indices)
+        taps, groups, outputs, inputs = self.weight.shape
+        flat = self.weight.value.reshape(taps, -1)
+        # The index is reduced exactly, so the angle of every term is in [-pi, pi].
+        steps = (indices[:, None, :] * self.shifts[None, :, :]) % sizes
+        turns = (steps / sizes).sum(axis=-1)
+        angles = 2 * np.pi * (turns - np.rint(turns))
+        wave = np.stack([np.cos(angles), np.sin(angles)])
+        result = self.weight.empty_like(
+            (points, groups, outputs, len(self.blocks), inputs), "complex128"
+        ).value
+        shape = (points, groups, outputs, inputs)
+        for phase, chosen in enumerate(self.blocks):
+            rows = flat if len(self.blocks) == 1 else flat[chosen.tolist()]
+            part = np.ascontiguousarray(wave[..., chosen])
+            if self.is_complex:
+                result[:, :, :, phase] = (xp.asarray(part[0] + 1j * part[1]) @ rows).reshape(shape)
+            else:
+                both = (xp.asarray(part.reshape(2 * points, -1)) @ rows).reshape(2, *shape)
+                result.real[:, :, :, phase] = both[0]
+                result.imag[:, :, :, phase] = both[1]
+        return result.reshape(points, groups, outputs, -1)
+
+
+@dataclass(frozen=True)
+class TransformedKernel(Kernel):
+    """A long kernel whose symbols on one grid come from an FFT of the caller's library."""
+
+    grid: tuple[int, ...]
+
+    @property
+    def error(self) -> np.ndarray:
+        """``c u log2(N) ||F w||_2`` over the grid bounds the error of each entry anywhere on it."""
+        points = math.prod(self.grid)
+        size = np.sqrt((np.abs(self.host) ** 2).sum(axis=(0, 2, 3))) * math.sqrt(points)
+        return np.asarray(FFT_ERROR * UNIT * max(1.0, math.log2(points)) * size * (1 + 1e-6))
+
+    @cached_property
+    def transform(self) -> Any:
+        """Symbols in the order of :func:`half_grid`: (points, groups, rows, columns)."""
+        xp = sys.modules[self.weight.library.name]
+        _, groups, outputs, inputs = self.weight.shape
+        blocks = len(self.blocks)
+        array = self.weight.empty_like(
+            (groups, outputs, blocks, inputs, *self.grid), self.weight.dtype
+        ).value
+        array[...] = 0
+        for block, chosen in enumerate(self.blocks):
+            for tap in chosen:
+                place = tuple((self.shifts[tap] % self.grid).tolist())
+                array[(slice(None), slice(None), block, slice(None), *place)] = self.weight.value[
+                    int(tap)
+                ].conj()
+        first = xp.fft.fft if self.is_complex else xp.fft.rfft
+        array = first(array, None, -1)
+        for axis in range(2, len(self.grid) + 1):
+            array = xp.fft.fft(array, None, -axis)
+        axes = tuple(range(4, 4 + len(self.grid)))
+        array = xp.moveaxis(array.conj(), axes, tuple(range(len(axes))))
+        return array.reshape(-1, groups, outputs, blocks * inputs)
+
+    def symbols(self, indices: np.ndarray, sizes: np.ndarray) -> Any:
+        half = np.array(self.grid)
+        if not self.is_complex:
+            half[-1] = half[-1] // 2 + 1
+        return self.transform[np.ravel_multi_index(tuple(indices.T), tuple(half)).tolist()]
+
+
+def on_grid(kernel: Kernel, sizes: np.ndarray) -> Kernel:
+    """The kernel, with an FFT for its symbols on a grid where that takes less time.
+
+    It needs taps that do not meet on the grid, and sizes for which FFTs are products of small
+    transforms, as the bound on their error supposes.
+    """
+    points = math.prod(int(n) for n in sizes)
+    taps, groups, outputs, _ = kernel.weight.shape
+    columns = kernel.matrix_shape[1]
+    if (
+        taps <= FFT_TAPS * math.log2(max(points, 2))
+        or points * groups * outputs * columns > FFT_ENTRIES
+        or (np.ptp(kernel.shifts, axis=0) >= sizes).any()
+        or not all(has_small_factors(int(n)) for n in sizes)
+    ):
+        return kernel
+    grid = tuple(int(n) for n in sizes)
+    return TransformedKernel(kernel.weight, kernel.shifts, kernel.phases, grid)
+
+
+def same_kind(like: _arrays.Array, value: Any) -> _arrays.Array:
+    """Part of a checked array."""
+    return _arrays.Array(value, like.library, tuple(value.shape), like.dtype, like.device)
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Where each group's symbol was largest: angles ``2 pi indices / sizes``, one row a group."""
+
+    indices: np.ndarray
+    sizes: np.ndarray
+
+
+def norms(matrices: Any, rtol: float) -> tuple[np.ndarray, np.ndarray]:
+    """Certified brackets of the spectral norms of a batch, on the host."""
+    found = _bounds.spectral_norm_bounds(matrices, rtol=rtol, check_finite=False)
+    return np.asarray(found.lower), np.asarray(found.upper)
+
+
+def frobenius(matrices: Any, dimensions: int) -> np.ndarray:
+    """Norms over the last dimensions, on the host, rounded up."""
+    flat = matrices.reshape(*matrices.shape[:-dimensions], -1)
+    squares = (abs(flat.real) ** 2).sum(-1) + (abs(flat.imag) ** 2).sum(-1)
+    return np.asarray(np.sqrt(np.asarray(squares)) * (1 + (flat.shape[-1] + 8) * UNIT))
+
+
+def brackets(
+    kernel: Kernel, indices: np.ndarray, sizes: np.ndarray, rtol: float, floor: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Brackets of the symbol's norm at each point, for each group: (points, groups).
+
+    ``floor`` holds each group's largest lower bound so far and is raised with every batch. Matrices
+    whose Frobenius norm is under it are left at that upper bound, and a lower bound of 0.
+    """
+    groups, (rows, cols) = kernel.groups, kernel.matrix_shape
+    count = max(1, BATCH_ENTRIES // (groups * rows * cols))
+    lower = np.zeros((len(indices), groups))
+    upper = np.empty((len(indices), groups))
+    error = kernel.error
+    for first in range(0, len(indices), count):
+        part = slice(first, first + count)
+        matrices = kernel.symbols(indices[part], sizes)
+        high = frobenius(matrices, 2)
+        if min(rows, cols) == 1:  # there the Frobenius norm is exact
+            low = high * (1 - (2 * rows * cols + 16) * UNIT)
+            np.maximum(floor, (low - error).max(axis=0), out=floor)
+        else:
+            low = np.zeros_like(high)
+            for head in (True, False):
+                over = (high + error >= floor) & (low == 0)
+                points = _likeliest(high) if head else np.nonzero(over)
+                if not len(points[0]):
+                    continue
+                # Picking out nearly all costs more than it spares.
+                if 8 * len(points[0]) > 7 * high.size:
+                    low, high = norms(matrices, rtol)
+                else:
+                    chosen = matrices[tuple(p.tolist() for p in points)]
+                    low[points], high[points] = norms(chosen, rtol)
+                np.maximum(floor, (low - error).max(axis=0), out=floor)
+        lower[part], upper[part] = low - error, high + error
+    return np.maximum(lower * (1 - 4 * UNIT), 0.0), upper * (1 + 4 * UNIT)
+
+
+def _likeliest(high: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The largest of each group; nothing where the largest tells little."""
+    best = high.argmax(axis=0)
+    spread = np.median(high) < 0.7 * high.max()
+    groups = np.arange(high.shape[1])
+    return (best, groups) if spread else (best[:0], groups[:0])
+
+
+def half_grid(sizes: np.ndarray, is_complex: bool) -> np.ndarray:
+    """Indices of a grid; of a real kernel those that are not conjugates of others."""
+    ranges = [np.arange(n) for n in sizes]
+    if not is_complex:
+        ranges[-1] = np.arange(sizes[-1] // 2 + 1)
+    return np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, len(sizes))
+
+
+def full_grid(values: np.ndarray, sizes: np.ndarray, is_complex: bool) -> np.ndarray:
+    """Values per frequency of :func:`half_grid`, (points, groups), as (groups, *sizes)."""
+    axes, groups = len(sizes), values.shape[1]
+    if is_complex:
+        return values.T.reshape(groups, *sizes)
+    half = values.T.reshape(groups, *sizes[:-1], -1)
+    mirror = half[..., 1 : (sizes[-1] + 1) // 2][..., ::-1]
+    for axis in range(1, axes):  # the index -j of every other axis
+        mirror = np.roll(np.flip(mirror, axis), 1, axis)
+    return np.concatenate([half, mirror], axis=-1)
+
+
+def supremum(kernel: Kernel, rtol: float) -> tuple[np.ndarray, np.ndarray, Peak]:
+    """Brackets of the norm of each group's symbol over all angles, by branch and bound.
+
+    Let M be the supremum, reached at theta*. Along any line through theta* the symbol is of
+    exponential type ``sum_a degree_a |h_a| / 2``, so within ``|h_a| <= r_a`` it stays at or over
+    ``M cos(sum_a degree_a r_a / 2)`` (docs/conv_bounds.md). A box whose centre is below the largest
+    lower bound times that cosine does not hold theta*.
+    """
+    degrees = np.ptp(kernel.shifts, axis=0)
+    used = degrees > 0
+    # Boxes around 2 pi index / sizes, of half width pi / sizes; an axis without lags needs one.
+    sizes = np.where(used, np.maximum(4 * degrees * max(1, int(used.sum())), 8), 1)
+    indices = half_grid(sizes, kernel.is_complex)
+    best = np.zeros(kernel.groups)
+    rows, cols = kernel.matrix_shape
+    while True:
+        cosine = math.cos(float((degrees * np.pi / (2 * sizes)).sum())) * (1 - 1e-12)
+        low, high = brackets(kernel, indices, sizes, min(COARSE, max(1 - cosine, rtol / 2)), best)
+        np.maximum(best, low.max(axis=0), out=best)
+        bound = high / cosine * (1 + 4 * UNIT)
+        keep = (bound >= best).any(axis=1)
+        # Boxes left out do not hold theta*: the supremum is at most the largest of the others.
+        upper = bound[keep].max(axis=0)
+        next_entries = int(keep.sum()) * 3 ** int(used.sum()) * kernel.groups * rows * cols
+        if cosine >= 1 - rtol / 2 or next_entries > BOX_ENTRIES:
+            return best, np.maximum(upper, best), Peak(indices[low.argmax(axis=0)], sizes)
+        indices = _thirds(indices[keep], used)
+        sizes = np.where(used, 3 * sizes, 1)
+
+
+def _thirds(indices: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """The boxes' halves by three; each centre remains one of the finer grid's."""
+    offsets = _offsets(used)
+    scale = np.where(used, 3, 1)
+    split: np.ndarray = scale * indices[:, None] + offsets
+    return split.reshape(-1, len(used))
+
+
+def _offsets(used: np.ndarray) -> np.ndarray:
+    return np.array(list(itertools.product(*[(-1, 0, 1) if axis else (0,) for axis in used])))

@@ -1,0 +1,521 @@
+"""conv_spectral_norm_bounds against the explicit matrix, exact norms, and its own proofs."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from fractions import Fraction
+
+import gramian as gm
+import mpmath
+import numpy as np
+import pytest
+from gramian import _arrays, _conv_bounds, _conv_ends, _conv_geometry, _conv_symbol
+from gramian._conv_geometry import combinations
+from gramian._conv_layer import checked_layer
+from gramian._conv_operator import Operator
+from gramian._conv_symbol import Kernel, TransformedKernel
+
+from tests.reference import conv
+
+# What a float64 SVD may be off by, relative to the norm: sides here are at most some thousand.
+SVD_ERROR = 1e-12
+MODES = ("zeros", "circular")
+
+
+def bounds(weight, **options):
+    return gm.conv_spectral_norm_bounds(weight, **options)
+
+
+def options_without_size(options):
+    return {k: v for k, v in options.items() if k != "input_size"}
+
+
+# ---- Random layers ------------------------------------------------------------------------------
+
+
+def random_weight(rng, shape, kind):
+    if kind == "ones":
+        return np.ones(shape)
+    if kind == "integers":
+        return rng.integers(-2, 3, shape).astype(float)
+    if kind == "complex":
+        return rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
+    if kind == "float32":
+        return rng.standard_normal(shape).astype(np.float32)
+    if kind == "gaps":  # the first and the last tap of each axis alone
+        weight = np.zeros(shape)
+        corners = itertools.product(*[{0, k - 1} for k in shape[2:]])
+        channels = rng.standard_normal(shape[:2])
+        for tap in corners:
+            weight[(slice(None), slice(None), *tap)] = channels
+        return weight
+    return rng.standard_normal(shape)
+
+
+KINDS = ("normal", "normal", "normal", "ones", "integers", "complex", "float32", "gaps")
+
+
+def random_layer(rng):
+    """A weight and options, some of which torch would not take either."""
+    axes = int(rng.choice([1, 2, 2, 3]))
+    groups = int(rng.choice([1, 1, 2, 3]))
+    kernel = rng.integers(1, 6 if axes < 3 else 4, axes)
+    channels = rng.integers(1, 5, 2)
+    if rng.random() < 0.15:
+        channels[:] = 1
+    shape = (groups * int(channels[0]), int(channels[1]), *map(int, kernel))
+    mode = str(rng.choice(MODES))
+    transposed = bool(rng.random() < 0.25) and mode == "zeros"
+    stride = tuple(int(s) for s in rng.choice([1, 1, 2, 3], axes))
+    padding = ("same", "valid", tuple(int(p) for p in rng.integers(0, 5, axes)))[
+        int(rng.choice(3, p=[0.35, 0.15, 0.5]))
+    ]
+    if padding == "same":
+        if transposed:
+            padding = 1
+        else:
+            stride = 1
+    options = {
+        "input_size": tuple(int(n) for n in rng.integers(1, {1: 40, 2: 12, 3: 6}[axes], axes)),
+        "stride": stride,
+        "padding": padding,
+        "padding_mode": mode,
+        "dilation": tuple(int(d) for d in rng.choice([1, 1, 2, 3], axes)),
+        "groups": groups,
+        "transposed": transposed,
+    }
+    return random_weight(rng, shape, str(rng.choice(KINDS))), options
+
+
+def layers(seed, count):
+    rng = np.random.default_rng(seed)
+    found = 0
+    while found < count:
+        weight, options = random_layer(rng)
+        try:
+            checked_layer(weight.shape, *[options[k] for k in (
+                "input_size", "stride", "padding", "padding_mode", "dilation", "groups",
+                "transposed")])  # fmt: skip
+        except ValueError:
+            continue
+        found += 1
+        yield weight, options
+
+
+def violations(seed, count, also_every_size=True):
+    """Layers whose norm is outside the bracket."""
+    wrong = []
+    for weight, options in layers(seed, count):
+        truth = conv.norm(
+            conv.dense(weight, options["input_size"], **options_without_size(options))
+        )
+        found = bounds(weight, **options)
+        inside = found.lower <= truth * (1 + SVD_ERROR) and truth * (1 - SVD_ERROR) <= found.upper
+        if also_every_size:
+            every = bounds(weight, **options_without_size(options))
+            inside = inside and truth * (1 - SVD_ERROR) <= every.upper
+            inside = inside and every.lower <= every.upper
+        if not inside:
+            wrong.append((weight.shape, options, float(found.lower), truth, float(found.upper)))
+    return wrong
+
+
+# The roads for large operators, on small ones: (dense side, windows' cost, blocks' cost).
+ROADS = {
+    "default": {},
+    "symbol": {"DENSE_SIDE": 0, "WINDOW_COST": 0, "LOOSE_WINDOW_COST": 0, "LOOSE_BLOCK_COST": 0},
+    "window": {"DENSE_SIDE": 0, "WINDOW_COST": 1e12, "LOOSE_BLOCK_COST": 0},
+    "blocks": {"DENSE_SIDE": 0, "LOOSE_BLOCK_COST": 1e6, "LOOSE": 1.0},
+    "every angle": {"DENSE_SIDE": 0, "GRID_POINTS": 0, "LOOSE_BLOCK_COST": 0},
+    "fft": {"DENSE_SIDE": 0, "FFT_TAPS": 0, "LONG": 0, "LOOSE_BLOCK_COST": 0},
+    "double precision": {"DENSE_SIDE": 0, "SINGLE_RTOL": 1.0},
+}
+
+
+def take_road(monkeypatch, road):
+    for name, value in ROADS[road].items():
+        modules = (_conv_bounds, _conv_ends, _conv_symbol, _conv_geometry)
+        module = next(m for m in modules if hasattr(m, name))
+        monkeypatch.setattr(module, name, value)
+
+
+@pytest.mark.thread_unsafe(reason="changes the module")
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even")
+@pytest.mark.parametrize("road", ROADS)
+@pytest.mark.parametrize("seed", range(3))
+def test_no_norm_is_outside_its_bracket(monkeypatch, road, seed):
+    take_road(monkeypatch, road)
+    assert violations(seed, 60) == []
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even")
+def test_reference_agrees_with_torch():
+    pytest.importorskip("torch")
+    for weight, options in layers(100, 80):
+        arguments = (weight, options["input_size"])
+        ours = conv.dense(*arguments, **options_without_size(options))
+        theirs = conv.torch_dense(*arguments, **options_without_size(options))
+        assert ours.shape == theirs.shape
+        np.testing.assert_allclose(ours, theirs, atol=1e-12)
+
+
+# ---- Wrong constants are found out --------------------------------------------------------------
+
+
+def smaller_torus(monkeypatch):
+    right = _conv_geometry.Axis.torus.func
+
+    def torus(self):
+        lags = int(np.ptp(self.shifts))
+        return right(self) if self.circular else max(1, right(self) - lags - 1)
+
+    monkeypatch.setattr(_conv_geometry.Axis, "torus", property(torus))
+
+
+def no_repeats(monkeypatch):
+    monkeypatch.setattr(_conv_geometry.Axis, "repeats", property(lambda self: 1))
+    rows = _conv_geometry.Axis.rows.func
+    monkeypatch.setattr(_conv_geometry.Axis, "rows", property(lambda self: np.unique(rows(self))))
+
+
+def short_window(monkeypatch):
+    window = _conv_ends.window_bound
+
+    def wrong(squares, axes, rtol):
+        return window(squares, axes, rtol) * (1 - 1e-3)
+
+    monkeypatch.setattr(_conv_ends, "window_bound", wrong)
+
+
+def generous_lower(monkeypatch):
+    right = Operator.lower_bound
+    monkeypatch.setattr(Operator, "lower_bound", lambda self, x: right(self, x) * (1 + 1e-3))
+
+
+@pytest.mark.thread_unsafe(reason="changes the module")
+@pytest.mark.parametrize(
+    ("mutation", "road"),
+    [
+        (smaller_torus, "symbol"),
+        (no_repeats, "symbol"),
+        (short_window, "window"),
+        (generous_lower, "window"),
+    ],
+)
+def test_wrong_constant_is_found_out(monkeypatch, mutation, road):
+    take_road(monkeypatch, road)
+    mutation(monkeypatch)
+    assert violations(0, 60, also_every_size=False) != []
+
+
+def waves_outside_their_brackets():
+    """exp(i phi t) for k taps: the supremum is k, at the angle -phi, between all grid points."""
+    wrong = []
+    for k, phi in itertools.product((2, 3, 5, 8), np.linspace(0.01, 3, 17)):
+        taps = np.exp(1j * phi * np.arange(k))
+        for weight in (taps, np.outer(taps, taps.conj())):
+            found = bounds(weight[None, None], rtol=0.3)
+            top = float(k**weight.ndim)
+            if not found.lower <= top * (1 + SVD_ERROR) or not top <= found.upper * (1 + SVD_ERROR):
+                wrong.append((k, phi, float(found.lower), float(found.upper)))
+    return wrong
+
+
+def test_every_angle_is_between_its_bounds():
+    assert waves_outside_their_brackets() == []
+
+
+@pytest.mark.thread_unsafe(reason="changes the module")
+def test_bound_between_angles_needs_its_cosine(monkeypatch):
+    class Math:
+        cos = staticmethod(lambda angle: 1.0)
+
+    monkeypatch.setattr(_conv_symbol, "math", Math)
+    assert waves_outside_their_brackets() != []
+
+
+# ---- Exact norms --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("exponent", [-1000, -100, 0, 3, 1000])
+def test_permuting_shift_by_a_power_of_two(mode, axes, exponent):
+    weight = np.zeros((4, 4, *[3] * axes))
+    for row, column in enumerate([2, 0, 3, 1]):
+        weight[(row, column, *[2] * axes)] = 2.0**exponent
+    found = bounds(weight, input_size=5, padding_mode=mode, rtol=1e-10)
+    assert found.lower <= 2.0**exponent <= found.upper
+    assert found.converged
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("seed", range(20))
+def test_integer_outer_product_in_exact_arithmetic(mode, seed):
+    """One tap in reach of every output: the norm is |a| |b|, a square root of an integer."""
+    rng = np.random.default_rng(seed)
+    a, b = rng.integers(-9, 10, 5), rng.integers(-9, 10, 3)
+    a[0], b[0] = 7, 5
+    weight = np.zeros((5, 3, 3, 1))
+    weight[:, :, 1, 0] = np.outer(a, b)
+    square = Fraction(int(a @ a) * int(b @ b))
+    for size in (None, (4, 6), (1, 1), (40, 30)):
+        found = bounds(weight, input_size=size, padding_mode=mode, rtol=1e-9)
+        assert Fraction(float(found.lower)) ** 2 <= square <= Fraction(float(found.upper)) ** 2
+        assert found.converged
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 100, 1000, 1500])
+@pytest.mark.parametrize(("taps", "middle"), [([1.0, 0, 1], 0), ([1.0, 3, 1], 3)])
+def test_tridiagonal_matrix(size, taps, middle):
+    """Eigenvalues middle + 2 cos(pi j / (n + 1)); their largest magnitude is the norm."""
+    with mpmath.workdps(40):
+        truth = middle + 2 * mpmath.cospi(mpmath.mpf(1) / (size + 1))
+        found = bounds(np.array(taps)[None, None], input_size=size, rtol=1e-6)
+        assert mpmath.mpf(float(found.lower)) <= truth <= mpmath.mpf(float(found.upper))
+    assert found.converged or size > 1024
+
+
+@pytest.mark.parametrize("kernel", [(3,), (4,), (3, 5), (2, 3, 4)])
+def test_box_reaches_the_sum_of_its_taps(kernel):
+    weight = np.ones((1, 1, *kernel))
+    total = math.prod(kernel)
+    circular = bounds(weight, input_size=9, padding_mode="circular", rtol=1e-10)
+    every = bounds(weight, rtol=1e-6)
+    for found in (circular, every):
+        assert found.lower <= total <= found.upper
+        assert found.converged
+
+
+def test_stride_that_does_not_divide_a_circular_size_is_no_polyphase_symbol():
+    weight = np.ones((1, 1, 3))
+    options = {"stride": 2, "padding": 1, "padding_mode": "circular"}
+    one = bounds(weight, input_size=1, **options)
+    assert one.lower <= 3 <= one.upper <= 3.01
+    assert bounds(weight, **options).upper >= 3
+    even = bounds(weight, input_size=8, rtol=1e-9, **options)
+    with mpmath.workdps(30):  # rows (1, 1, 1) at 0, 2, 4, 6: w w^H is 3 and 1 beside it
+        assert mpmath.mpf(float(even.lower)) <= mpmath.sqrt(5) <= mpmath.mpf(float(even.upper))
+    assert even.converged
+
+
+def test_circular_stride_is_within_the_norm_without_stride():
+    rng = np.random.default_rng(0)
+    for size, stride in ((33, 2), (35, 3), (21, 4)):
+        weight = rng.standard_normal((8, 8, 3, 3))
+        options = {"input_size": size, "padding": 1, "padding_mode": "circular"}
+        strided = bounds(weight, stride=stride, **options)
+        assert strided.upper <= 1.05 * bounds(weight, **options).upper
+
+
+# ---- Tightness ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rtol", [1e-1, 1e-3, 1e-6])
+def test_converges_up_to_a_smaller_side_of_1024(rtol):
+    rng = np.random.default_rng(1)
+    cases = [
+        ((8, 8, 3, 3), {"input_size": 11}),
+        ((4, 4, 5, 3), {"input_size": (9, 14), "padding_mode": "circular", "padding": (4, 1)}),
+        ((64, 3, 7, 7), {"input_size": 16, "stride": 2, "padding": 3}),
+        ((16, 1, 3, 3), {"input_size": 8, "groups": 16}),
+        ((2, 200, 9), {"input_size": 700, "stride": 3, "padding": 4}),  # the Gram matrix alone
+        ((6, 4, 3, 3, 3), {"input_size": (4, 5, 6), "transposed": True, "padding": 1}),
+    ]
+    for shape, options in cases:
+        found = bounds(rng.standard_normal(shape), rtol=rtol, **options)
+        assert found.converged, (shape, options, found)
+
+
+def largest_singular_value(weight, size, **options):
+    """By Lanczos on torch's convolution; from below, to 1e-7."""
+    import scipy.sparse.linalg as linalg
+    import torch
+
+    axes = weight.ndim - 2
+    kernel = torch.from_numpy(weight)
+    layer = getattr(torch.nn.functional, f"conv{axes}d")
+    shape = (1, weight.shape[1] * options.get("groups", 1), *conv.per_axis(size, axes))
+
+    def normal(v):
+        x = torch.from_numpy(np.ascontiguousarray(v)).reshape(shape).requires_grad_(True)
+        y = layer(x, kernel, **options)
+        (gradient,) = torch.autograd.grad((y * y).sum() / 2, x)
+        return gradient.numpy().ravel()
+
+    side = math.prod(shape)
+    operator = linalg.LinearOperator((side, side), matvec=normal, dtype=np.float64)
+    start = np.random.default_rng(0).standard_normal(side)
+    top = linalg.eigsh(operator, k=1, which="LA", tol=1e-7, ncv=40, v0=start,
+                       return_eigenvectors=False)  # fmt: skip
+    return math.sqrt(top[0])
+
+
+def corners(rng, channels, kernel):
+    return random_weight(rng, (channels, channels, *kernel), "gaps")
+
+
+LARGE = {
+    "random": lambda rng: (rng.standard_normal((16, 16, 3, 3)), 9, {}),
+    "many channels": lambda rng: (rng.standard_normal((64, 64, 3, 3)), 9, {}),
+    "box": lambda rng: (np.ones((16, 16, 3, 3)), 9, {}),
+    "corners": lambda rng: (corners(rng, 16, (3, 3)), 9, {}),
+    "corners, many channels": lambda rng: (corners(rng, 64, (3, 3)), 9, {}),
+    "wide corners": lambda rng: (corners(rng, 4, (7, 7)), 21, {}),
+    "corners in 3-D": lambda rng: (corners(rng, 8, (3, 3, 3)), 9, {}),
+    "box in 3-D": lambda rng: (np.ones((8, 8, 3, 3, 3)), 9, {}),
+    "long kernel": lambda rng: (rng.standard_normal((8, 8, 301)), 1000, {}),
+    "1-D corners": lambda rng: (corners(rng, 2, (401,)), 1203, {}),
+    "wide kernel": lambda rng: (rng.standard_normal((4, 4, 7, 7)), 21, {}),
+    "dilated": lambda rng: (rng.standard_normal((8, 8, 5, 5)), 27, {"dilation": 2}),
+    "strided": lambda rng: (rng.standard_normal((32, 16, 3, 3)), 16, {"stride": 2, "padding": 1}),
+    "first layer": lambda rng: (rng.standard_normal((64, 3, 7, 7)), 48,
+                                {"stride": 2, "padding": 3}),
+    "depthwise": lambda rng: (rng.standard_normal((64, 1, 3, 3)), 16, {"groups": 64}),
+    "valid": lambda rng: (rng.standard_normal((16, 16, 3, 3)), 14, {"padding": "valid"}),
+    "even": lambda rng: (rng.standard_normal((12, 12, 4, 2)), (12, 12), {}),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even")
+@pytest.mark.parametrize("case", LARGE)
+def test_large_operators_are_within_5_percent(case):
+    pytest.importorskip("torch")
+    weight, size, options = LARGE[case](np.random.default_rng(2))
+    options = {"padding": "same"} | options
+    truth = largest_singular_value(weight, size, **options)
+    found = bounds(weight, input_size=size, **options)
+    assert found.upper >= truth * (1 - 1e-9)
+    assert found.upper <= 1.05 * truth
+    assert 0.95 * truth <= found.lower <= truth * (1 + 1e-6)
+
+
+def test_every_size_converges_in_three_dimensions():
+    weight = np.random.default_rng(4).standard_normal((16, 24, 3, 3, 3))
+    assert bounds(weight).converged
+
+
+def test_every_size_is_the_limit_of_the_sizes():
+    rng = np.random.default_rng(3)
+    for stride in (1, 2):
+        weight = rng.standard_normal((3, 2, 4))
+        found = bounds(weight, stride=stride, padding=2)
+        assert found.converged
+        truths = [conv.norm(conv.dense(weight, n, stride=stride, padding=2)) for n in (5, 20, 200)]
+        assert truths == sorted(truths)
+        assert truths[-1] <= found.upper
+        assert truths[-1] >= found.lower * 0.999
+
+
+# ---- The parts of the proof ---------------------------------------------------------------------
+
+
+def exact_symbol(weight, shifts, index, sizes):
+    """One entry's symbol in 40 digits."""
+    with mpmath.workdps(40):
+        total = mpmath.mpc(0)
+        for tap, shift in zip(weight, shifts, strict=True):
+            turn = sum(
+                mpmath.mpf(int(j) * int(q)) / int(n)
+                for j, q, n in zip(index, shift, sizes, strict=True)
+            )
+            total += mpmath.mpmathify(complex(tap)) * mpmath.expjpi(2 * turn)
+        return total
+
+
+@pytest.mark.parametrize("is_complex", [False, True])
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_error_of_symbols_is_bounded_and_the_bound_is_not_idle(axes, is_complex):
+    rng = np.random.default_rng(axes)
+    kernel_size = (5, 3, 2)[:axes]
+    shifts = combinations([np.arange(k) for k in kernel_size])
+    sizes = np.array([1013, 97, 30][:axes])
+    taps = rng.standard_normal((len(shifts), 1, 1, 1))
+    if is_complex:
+        taps = taps + 1j * rng.standard_normal(taps.shape)
+    kernel = Kernel(_arrays.array(taps, "weight"), shifts, np.zeros_like(shifts))
+    indices = rng.integers(0, sizes, (200, axes))
+    computed = kernel.symbols(indices, sizes)[:, 0, 0, 0]
+    worst = 0.0
+    for index, value in zip(indices, computed, strict=True):
+        exact = exact_symbol(taps[:, 0, 0, 0], shifts, index, sizes)
+        worst = max(worst, float(abs(mpmath.mpmathify(complex(value)) - exact)))
+    bound = float(kernel.error[0])
+    assert worst <= bound <= 2000 * worst
+
+
+def test_long_kernels_are_transformed_and_short_ones_are_not():
+    for taps, size, expected in ((301, 1080, True), (301, 1081, False), (9, 1080, False)):
+        weight = _arrays.array(np.ones((taps, 1, 2, 3)), "weight")
+        shifts = combinations([np.arange(taps)])
+        kernel = _conv_symbol.on_grid(
+            Kernel(weight, shifts, np.zeros_like(shifts)), np.array([size])
+        )
+        assert isinstance(kernel, TransformedKernel) is expected
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+@pytest.mark.parametrize("is_complex", [False, True])
+@pytest.mark.parametrize("grid", [(1080,), (20, 36), (8, 9, 10)])
+def test_error_of_transforms_is_bounded_and_the_bound_is_not_idle(library, grid, is_complex):
+    rng = np.random.default_rng(len(grid))
+    kernel_size = {1: (301,), 2: (11, 9), 3: (4, 5, 3)}[len(grid)]
+    shifts = combinations([np.arange(k) for k in kernel_size])
+    taps = rng.standard_normal((len(shifts), 1, 2, 3))
+    if is_complex:
+        taps = taps + 1j * rng.standard_normal(taps.shape)
+    given = pytest.importorskip("torch").from_numpy(taps) if library == "torch" else taps
+    kernel = Kernel(_arrays.array(given, "weight"), shifts, np.zeros_like(shifts))
+    fast = TransformedKernel(kernel.weight, kernel.shifts, kernel.phases, grid)
+    sizes = np.array(grid)
+    indices = _conv_symbol.half_grid(sizes, is_complex)
+    computed = np.asarray(fast.symbols(indices, sizes))[:, 0]
+    exact = np.asarray(kernel.symbols(indices, sizes))[:, 0]
+    for point in rng.integers(0, len(indices), 20):
+        entry = exact_symbol(taps[:, 0, 1, 2], shifts, indices[point], sizes)
+        difference = abs(mpmath.mpmathify(complex(computed[point, 1, 2])) - entry)
+        assert difference <= float(fast.error[0])
+    worst = np.linalg.norm(computed - exact, axis=(1, 2)).max()
+    assert worst <= fast.error[0] + kernel.error[0]
+    assert fast.error[0] <= 2e4 * worst
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_lower_bound_of_a_vector_is_below_its_exact_quotient(mode):
+    """Integers throughout: ||A x||^2 / ||x||^2 is a fraction."""
+    rng = np.random.default_rng(5)
+    for _ in range(50):
+        weight = rng.integers(-9, 10, (2, 3, 4)).astype(float)
+        layer = checked_layer(weight.shape, 9, 2, 2, mode, 1, 1, False)
+        axes = layer.axes(layer.sizes)
+        operator = Operator(np.moveaxis(weight, 2, 0)[None], axes)
+        x = rng.integers(-99, 100, (1, 3, 9)).astype(float)
+        matrix = conv.dense(weight, 9, stride=2, padding=2, padding_mode=mode)
+        image = [int(v) for v in matrix @ x.ravel()]
+        exact = Fraction(sum(v * v for v in image), sum(int(v) ** 2 for v in x.ravel()))
+        found = Fraction(operator.lower_bound(x)) ** 2
+        assert exact * Fraction(1 - 1e-10) <= found <= exact
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_products_and_dense_matrix_are_the_convolution(mode):
+    rng = np.random.default_rng(6)
+    for weight, options in layers(7, 60):
+        if options["groups"] > 1 or options["transposed"] or options["padding_mode"] != mode:
+            continue
+        layer = checked_layer(weight.shape, *[options[k] for k in (
+            "input_size", "stride", "padding", "padding_mode", "dilation", "groups",
+            "transposed")])  # fmt: skip
+        flat = np.moveaxis(weight.reshape(*weight.shape[:2], -1), 2, 0)[None]
+        operator = Operator(flat, layer.axes(layer.sizes))
+        matrix = conv.dense(weight, options["input_size"], **options_without_size(options))
+        x = rng.standard_normal((2, operator.in_channels, *operator.in_sizes))
+        y = rng.standard_normal((3, operator.out_channels, *operator.out_sizes))
+        np.testing.assert_allclose(operator.dense()[0], matrix, atol=1e-12)
+        np.testing.assert_allclose(
+            operator.apply(x).reshape(2, -1), x.reshape(2, -1) @ matrix.T, atol=1e-11
+        )
+        np.testing.assert_allclose(
+            operator.apply_adjoint(y).reshape(3, -1), y.reshape(3, -1) @ matrix.conj(), atol=1e-11
+        )
