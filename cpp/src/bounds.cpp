@@ -124,8 +124,16 @@ Status run_bounds(const ArrayRef& a, const BoundsOptions& options, Bracket& out)
   return Status::ok;
 }
 
+/// Whether for_each_scaled hands out the transposes.
 template <class S>
-Status run_gram_bound(const ArrayRef& a, int steps, bool check_finite, const ArrayRef& bound) {
+bool hands_out_transposes(const ArrayRef& a) {
+  const auto first = a.matrices<const S>().first;
+  return std::abs(first.row_stride) < std::abs(first.col_stride);
+}
+
+template <class S>
+Status run_gram_bound(const ArrayRef& a, int steps, bool check_finite, const ArrayRef& bound,
+                      const ArrayRef& gradient) {
   using T = single_precision_t<S>;
   const index_t rows = a.shape[a.shape.size() - 2];
   const index_t cols = a.shape.back();
@@ -135,13 +143,34 @@ Status run_gram_bound(const ArrayRef& a, int steps, bool check_finite, const Arr
   } catch (const std::bad_alloc&) {
     return Status::out_of_memory;
   }
+  const bool differentiate = gradient.data != nullptr;
+  const bool transposed = hands_out_transposes<S>(a);
+  const auto derivative = [&](index_t b) {
+    const MatrixView<S> to = gradient.matrices<S>()[b];
+    return transposed ? to.transposed() : to;
+  };
   const Status status = for_each_scaled<S, T>(
-      a, std::clamp(steps, 1, detail::most_squarings),
-      detail::gram_iteration_workspace<T>(rows, cols), check_finite,
-      [&](index_t b, double value) { results[static_cast<std::size_t>(b)] = value; },
+      a, std::clamp(steps, 1, detail::most_squarings) * (differentiate ? 2 : 1),
+      differentiate ? detail::gram_iteration_gradient_workspace<T>(rows, cols, steps, num_threads())
+                    : detail::gram_iteration_workspace<T>(rows, cols),
+      check_finite,
+      [&](index_t b, double value) {
+        results[static_cast<std::size_t>(b)] = value;
+        if (!differentiate) return;
+        // At zero the least of the subgradients.
+        const MatrixView<S> to = derivative(b);
+        const S fill = detail::round_to<S>(static_cast<T>(static_cast<real_t<T>>(value)));
+        for (index_t i = 0; i < to.rows; ++i)
+          for (index_t j = 0; j < to.cols; ++j) to(i, j) = fill;
+      },
       [&](Context& ctx, index_t b, MatrixView<T> x, int exponent, Workspace workspace) {
-        results[static_cast<std::size_t>(b)] =
-            std::ldexp(detail::gram_iteration<T>(ctx, x, steps, workspace), exponent);
+        const double value = differentiate
+                                 ? detail::gram_iteration_gradient<T>(ctx, x, steps, workspace)
+                                 : detail::gram_iteration<T>(ctx, x, steps, workspace);
+        results[static_cast<std::size_t>(b)] = std::ldexp(value, exponent);
+        if (differentiate)
+          detail::map_entries<T, S>(ctx, x, derivative(b),
+                                    [](const T& v) { return detail::round_to<S>(v); });
       });
   if (status != Status::ok) return status;
   for (index_t b = 0; b < detail::batch_size(a); ++b)
@@ -151,15 +180,17 @@ Status run_gram_bound(const ArrayRef& a, int steps, bool check_finite, const Arr
 
 }  // namespace
 
-Status gram_bound(const ArrayRef& a, int steps, bool check_finite, const ArrayRef& bound) {
+Status gram_bound(const ArrayRef& a, int steps, bool check_finite, const ArrayRef& bound,
+                  const ArrayRef& gradient) {
   const index_t count = detail::batch_size(a);
   if (count == 0) return Status::ok;
   if (detail::has_no_entries(a)) {
     for (index_t b = 0; b < count; ++b) put(bound, b, 0.0);
     return Status::ok;
   }
-  return detail::with_stored_type(
-      a.dtype, [&]<class S>() { return run_gram_bound<S>(a, steps, check_finite, bound); });
+  return detail::with_stored_type(a.dtype, [&]<class S>() {
+    return run_gram_bound<S>(a, steps, check_finite, bound, gradient);
+  });
 }
 
 Status spectral_norm_bounds(const ArrayRef& a, const BoundsOptions& options, Bracket& out) {

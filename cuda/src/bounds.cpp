@@ -154,15 +154,22 @@ class Squaring {
   int done_ = 0;
 };
 
-/// The same constants as on the CPU (docs/bounds.md), for sums in any order and roundings that may
-/// be directed, which doubles the unit.
+/// As accumulated(), for products by cuBLAS (docs/bounds.md): sums in any order, roundings that may
+/// be directed, which doubles the unit, and complex products of three multiplications.
+template <class T>
+double multiplied(index_t terms) {
+  return is_complex_v<T> ? 2.67 * accumulated<T>(static_cast<double>(terms) + 8)
+                         : 2 * accumulated<T>(static_cast<double>(terms) + 1);
+}
+
+/// The proof of docs/bounds.md from figures of the iterates.
 template <class T>
 class Proof {
  public:
   Proof(index_t m, index_t n)
       : m_(static_cast<double>(m)),
-        gram_(2 * accumulated<T>(static_cast<double>(n) + 1)),
-        product_(2 * accumulated<T>(m_ + 1)),
+        gram_(multiplied<T>(n)),
+        product_(multiplied<T>(m)),
         sum_(1 + accumulated<double>(m_ * m_ * 0x1p-18 + m_ * 0x1p-10 + 128)) {}
 
   double norm(const SquareFigures& figures) const { return std::sqrt(figures.squares) * sum_; }
@@ -250,9 +257,9 @@ Status bracket(const Queue& queue, Squaring& squaring, const BoundsOptions& opti
   };
 
   squaring.gram();
-  // Of the gap between the squares of the bounds, 2 rtol, most may be left open by the squares.
-  const double slack =
-      std::max(1.8 * (options.rtol - (std::is_same_v<R, float> ? 0x1p-21 : 0.0)), 0x1p-48);
+  // Of the gap between the squares of the bounds, 2 rtol, half may be left open by the squares, and
+  // half is for rounding.
+  const double slack = std::max(options.rtol - (std::is_same_v<R, float> ? 0x1p-21 : 0.0), 0x1p-48);
   for (int t = 0; t < most_squarings; ++t) {
     const bool look = t >= first_look && (t - first_look) % look_every == 0;
     if (look || (t == 0 && squaring.m() == 1)) {

@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <limits>
@@ -143,6 +144,14 @@ class Relaxed {
   cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
 };
 
+bool emulation_wished() {
+  const char* const wish = std::getenv("CUBLAS_EMULATE_DOUBLE_PRECISION");
+  return wish && *wish && std::string(wish) != "0";
+}
+
+/// Whether a handle was made while the environment asked for it: it may remember.
+std::atomic<bool> emulation_seen = false;
+
 Handle take_handle(int device) {
   State& s = state();
   const Library* l = nullptr;
@@ -158,6 +167,7 @@ Handle take_handle(int device) {
   }
   const Relaxed relaxed;
   Handle handle = nullptr;
+  if (emulation_wished()) emulation_seen = true;
   check_blas(*l, l->create(&handle), "cublasCreate");
   check_blas(*l, l->set_math_mode(handle, math_mode), "cublasSetMathMode");
   return handle;
@@ -231,10 +241,10 @@ std::size_t cublas_workspace_bytes(int device) {
 }
 
 void refuse_emulation() {
-  const char* const wish = std::getenv("CUBLAS_EMULATE_DOUBLE_PRECISION");
-  if (wish && std::string(wish) != "0" && *wish)
+  if (emulation_wished() || emulation_seen)
     throw Error(
-        "certified bounds need cuBLAS's own float64; unset CUBLAS_EMULATE_DOUBLE_PRECISION");
+        "certified bounds need cuBLAS's own float64; start the process without "
+        "CUBLAS_EMULATE_DOUBLE_PRECISION");
 }
 
 Cublas::Cublas(const Queue& queue, void* workspace, std::size_t bytes)

@@ -43,19 +43,26 @@ const char* name_of(BoundsMethod method) {
 void bind_bounds(py::module_& m) {
   m.def(
       "gram_bound",
-      [](Array a, Array bound, const std::string& dtype, int steps, bool check_finite) {
+      [](Array a, Array bound, const std::string& dtype, int steps, bool check_finite,
+         std::optional<Array> gradient) {
         const ArrayRef in = matrices(a, dtype);
+        ArrayRef derivative;
+        if (gradient) derivative = gradient->ref("gradient", in.dtype, true);
+        if (gradient && derivative.shape != in.shape)
+          throw py::value_error("gradient must have the shape of a");
         std::optional<Array> result(std::move(bound));
         const ArrayRef out = figures(result, "out", in);
         Status status = Status::ok;
         {
           py::gil_scoped_release release;
-          status = gram_bound(in, steps, check_finite, out);
+          status = gram_bound(in, steps, check_finite, out, derivative);
         }
         raise_for(status, "a");
       },
       py::arg("a"), py::arg("out"), py::arg("dtype"), py::arg("n_iter"), py::arg("check_finite"),
-      "Fills out, one figure for each matrix of a.");
+      py::arg("gradient").none(true) = py::none(),
+      "Fills out, one figure for each matrix of a, and gradient, where it is given, with its "
+      "derivative.");
 
   m.def(
       "spectral_norm_bounds",

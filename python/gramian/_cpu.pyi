@@ -35,7 +35,14 @@ def newton_schulz(
     residual: object | None = ...,
     norm_bound: object | None = ...,
 ) -> None: ...
-def gram_bound(a: object, out: object, dtype: str, n_iter: int, check_finite: bool) -> None: ...
+def gram_bound(
+    a: object,
+    out: object,
+    dtype: str,
+    n_iter: int,
+    check_finite: bool,
+    gradient: object | None = ...,
+) -> None: ...
 def spectral_norm_bounds(
     a: object,
     dtype: str,

@@ -89,3 +89,14 @@ def gram_iteration(x, steps):
     if top == 0:
         return 0.0
     return float(top * np.sum((s / top) ** (2.0 ** (steps + 1))) ** (2.0 ** -(steps + 1)))
+
+
+def gram_bound_gradient(x, steps):
+    """Derivative of that bound by the entries of x: U diag((s / b)^(2^(steps + 1) - 1)) V^H."""
+    x = np.asarray(x)
+    wide = x.astype(np.complex128 if x.dtype.kind == "c" else np.float64)
+    u, s, vh = np.linalg.svd(wide, full_matrices=False)
+    b = gram_iteration(x, steps)
+    if b == 0:
+        return np.zeros_like(wide)
+    return (u * (s / b) ** (2.0 ** (steps + 1) - 1)) @ vh

@@ -20,7 +20,13 @@ namespace gramian {
 /// bound[b] <- ||a_b||_{2^(steps + 1)}, for each matrix of the batch; steps >= 0. The bound has
 /// the real type of a's precision, float32 for half precision. A zero matrix gives 0; without
 /// check_finite NaN or infinity gives NaN.
-Status gram_bound(const ArrayRef& a, int steps, bool check_finite, const ArrayRef& bound);
+///
+/// gradient (absent, or of a's shape and type, apart from it) <- the derivative of each bound with
+/// respect to the entries of its matrix, dbound = Re sum conj(gradient) da: the product of all
+/// iterates with a, normalized. Zero for a zero matrix, NaN where the bound is NaN. Keeps steps + 1
+/// square matrices.
+Status gram_bound(const ArrayRef& a, int steps, bool check_finite, const ArrayRef& bound,
+                  const ArrayRef& gradient = {});
 
 /// How an upper bound on the largest eigenvalue of the Gram matrix is found and proved.
 enum class BoundsMethod {
