@@ -668,9 +668,9 @@ def test_gradient_of_gram_bound(shape, steps, dtype):
     flipped = gm._bounds._gram_bound_and_gradient(x.swapaxes(-1, -2), steps)[1]
     u = np.finfo(dtype).eps
     for at in np.ndindex(shape[:-2]):
-        truth = reference.gram_bound_gradient(x[at], min(steps, 45))
+        truth = reference.gram_bound_gradient(x[at], steps)
         # The derivative of the derivative grows with the power, as long as several sigma count.
-        allowed = 40 * u * min(2.0 ** (steps + 1), 1e4 if shape != (1, 1) else 1)
+        allowed = 40 * u * min(2.0 ** min(steps + 1, 60), 1e4)
         assert np.linalg.norm(gradient[at] - truth) <= allowed
         assert np.linalg.norm(flipped[at].T - truth) <= allowed
 
