@@ -162,19 +162,8 @@ class _Basis:
         return w
 
 
-def largest_eigenvalue(
-    product: Callable[[Vector], Vector],
-    size: int,
-    *,
-    is_complex: bool,
-    least: float,
-    rtol: float,
-    noise: float,
-    capacity: int,
-    max_steps: int,
-    rng: np.random.Generator,
-) -> Extreme:
-    """Lanczos until the bracket of the square root is within rtol, or for max_steps products.
+class Lanczos:
+    """The process on an operator H, which goes on where it stopped.
 
     Parameters
     ----------
@@ -189,35 +178,75 @@ def largest_eigenvalue(
     capacity
         Vectors to hold at a time, at least 3.
     """
-    dtype = np.complex128 if is_complex else np.float64
-    basis = _Basis(size, capacity, dtype, rng)
-    steps, check = 0, 1
-    while True:
+
+    def __init__(
+        self,
+        product: Callable[[Vector], Vector],
+        size: int,
+        *,
+        is_complex: bool,
+        least: float,
+        noise: float,
+        capacity: int,
+        rng: np.random.Generator,
+    ) -> None:
+        self.steps = 0
+        self._product, self._least, self._noise = product, least, noise
+        self._basis = _Basis(size, capacity, np.complex128 if is_complex else np.float64, rng)
+        self.exhausted = False  # the basis spans the space
+
+    def run(self, rtol: float, max_steps: int) -> Extreme:
+        """Until the bracket of the square root is within rtol, or max_steps are made in all.
+
+        At least one. What `rtol` asked for before does not matter to the bound: its
+        probability is that of the start vector.
+        """
+        check = self.steps + max(1, self.steps // 8)
+        while not self.exhausted and (self.steps < max_steps or self.steps == 0):
+            self._step()
+            done = self.exhausted or self.steps >= max_steps
+            if done or self.steps >= check:
+                check = self.steps + max(1, self.steps // 8)
+                ritz, upper = self._bracket()
+                if done or upper <= ritz * (1 + rtol) ** 2:
+                    break
+        return self._extreme()
+
+    def _step(self) -> None:
+        basis = self._basis
+        if basis.full:
+            basis.restart(max(1, (len(basis.rows) - 1) // 2))
         sweep = basis.sweeps[-1]
-        w = product(basis.rows[basis.count - 1])
-        steps += 1
+        w = self._product(basis.rows[basis.count - 1])
+        self.steps += 1
         reach = float(np.linalg.norm(w))
         if sweep.beta:  # the three-term recurrence, so that one pass over the basis is enough
             w -= sweep.beta[-1] * basis.rows[basis.count - 2]
         sweep.alpha.append(basis.project_out(w))
-        exhausted = basis.count == size
-        if not exhausted:
+        self.exhausted = basis.count == basis.rows.shape[1]
+        if not self.exhausted:
             beta = float(np.linalg.norm(w))
             if beta <= 16 * UNIT_ROUNDOFF * reach:
                 # What is left is rounding, and need not be orthogonal to the basis.
                 w, beta = basis.fresh(), 0.0
             basis.append(w)
             sweep.beta.append(beta)
-        done = exhausted or steps >= max_steps
-        if done or steps >= check:
-            check = steps + max(1, steps // 8)
-            ritz, upper = _bracket(basis.sweeps, least, noise, exhausted)
-            if done or upper <= ritz * (1 + rtol) ** 2:
-                _, y = np.linalg.eigh(sweep.matrix())
-                vector = y[:, -1].astype(dtype) @ basis.rows[: len(y)]
-                return Extreme(ritz, upper, vector, steps)
-        if basis.full:
-            basis.restart(max(1, (len(basis.rows) - 1) // 2))
+
+    def _bracket(self) -> tuple[float, float]:
+        return _bracket(self._basis.sweeps, self._least, self._noise, self.exhausted)
+
+    def _extreme(self) -> Extreme:
+        basis = self._basis
+        _, y = np.linalg.eigh(basis.sweeps[-1].matrix())
+        vector = y[:, -1].astype(basis.rows.dtype) @ basis.rows[: len(y)]
+        return Extreme(*self._bracket(), vector, self.steps)
+
+
+def largest_eigenvalue(
+    product: Callable[[Vector], Vector], size: int, *, rtol: float, max_steps: int, **options: Any
+) -> Extreme:
+    """A single run of :class:`Lanczos`, which tells of the arguments."""
+    return Lanczos(product, size, **options).run(rtol, max_steps)
 
 
 def _bracket(

@@ -71,7 +71,8 @@ def operator_norm_bounds(
         certificate. ``converged`` says whether their relative width is at most `rtol`; ``n_iter``
         counts Lanczos steps, each of which takes one product with :math:`A` and one with
         :math:`A^H`. ``method`` is ``"lanczos"`` for products alone; for entries
-        ``"collatz-wielandt"``, or ``"dense-"`` and the method of :func:`spectral_norm_bounds`.
+        ``"collatz-wielandt"``, or ``"dense-"`` and the method of :func:`spectral_norm_bounds`;
+        ``"zero"``, without any step, where `op` has a side of 0 or no entry but zeros.
 
     Raises
     ------
@@ -97,12 +98,22 @@ def operator_norm_bounds(
     restart it is at most :math:`\cosh(\ln(2/\tau)/2k)\,\|A\|_2`, with :math:`\tau` about the
     failure probability over :math:`2\sqrt{n}`, as in [1]_; where there are gaps it is much
     closer. It is a statement about exact products. The rounding in the caller's products is outside
-    of it, apart from a margin for which there is no proof.
+    of it, apart from a margin for which there is no proof. So is underflow: products that are zero
+    for two random vectors, of length about :math:`\sqrt{n}` and :math:`\sqrt{n}` times the root
+    of the dtype's largest number, are taken for those of a zero operator, and both bounds are 0. A
+    stored matrix, even of subnormal numbers, does not get there. A subnormal norm is bracketed by
+    numbers next to it; these may be too far apart for `rtol`.
 
-    At most 8192 steps. Memory besides `op` for products alone: Lanczos vectors of the shorter side,
-    in float64 or complex128: 64 MiB, or 24 vectors if these are more, at most 64; orthogonality
-    is kept in full. For a large sparse matrix its entries twice more in addition. A step takes two
-    products and four reads of the Lanczos vectors.
+    At most 8192 steps, over both matrices where the entries are known and of both signs. There
+    Lanczos stops early, with ``converged`` False, when what a doubling of the steps gains says
+    that `rtol` is out of reach of that number; the :math:`x` of a quotient takes at most 8192
+    steps of conjugate gradients in addition, each with two products.
+
+    Memory besides `op` for products alone: Lanczos vectors of the shorter side, in float64 or
+    complex128: 64 MiB, or 24 vectors if these are more, at most 64; orthogonality is kept in full.
+    For a large sparse matrix its entries twice more in addition, and the vectors twice where its
+    entries are complex or of both signs. A step takes two products and four reads of the Lanczos
+    vectors.
 
     Proofs and constants: ``docs/operator_bounds.md``.
 
@@ -354,11 +365,16 @@ def _of_products(op: _Operator, rtol: float, confidence: float, rng: np.random.G
     }
     if exponent is None:
         return _result(0, 0, op.dtype, rtol, **described)
-    scale = math.ldexp(1.0, -exponent)
+    # The scale goes into the vectors, so that no product of the operator leaves its range; what
+    # would bring the vectors themselves near its ends waits until after the product.
+    into = _clamped(-exponent, op.dtype)
+    scale, rest = math.ldexp(1.0, into), math.ldexp(1.0, -exponent - into)
+
+    def scaled(v: Vector, *, adjoint: bool) -> Vector:
+        return op.apply(v * scale, adjoint=adjoint) * rest
 
     def gram(v: Vector) -> Vector:
-        # The scale goes into the vectors, so that no product of the operator leaves its range.
-        return op.apply(op.apply(v * scale, adjoint=wide) * scale, adjoint=not wide)
+        return scaled(scaled(v, adjoint=wide), adjoint=not wide)
 
     found = largest_eigenvalue(
         gram,
@@ -372,7 +388,7 @@ def _of_products(op: _Operator, rtol: float, confidence: float, rng: np.random.G
         rng=rng,
     )
     v = (found.vector * scale).astype(op.dtype).astype(found.vector.dtype)
-    image = float(np.linalg.norm(op.apply(v, adjoint=wide)))
+    image = float(np.linalg.norm(op.apply(v, adjoint=wide) * rest))
     norms = (2 * (m + n) + 16) * UNIT_ROUNDOFF
     lower = image / float(np.linalg.norm(v / scale)) * (1 - 2 * norms - epsilon)
     upper = math.sqrt(found.upper) * (1 + 2 * norms + epsilon)
@@ -395,22 +411,34 @@ def _exponent(op: _Operator, wide: bool, rng: np.random.Generator) -> int | None
     if op.dtype.kind == "c":
         v = v + 1j * rng.standard_normal(size)
     v = v.astype(op.dtype).astype(v.dtype)
+    up = 0
     y = op.apply(v, adjoint=wide)
+    if float(np.max(np.abs(y))) < math.ldexp(1.0, _clamped(-1100, op.dtype)):
+        # Digits are lost where numbers are subnormal, or all of them: once more from far above.
+        up = _clamped(1100, op.dtype)
+        y = op.apply(v * math.ldexp(1.0, up), adjoint=wide)
     largest = float(np.max(np.abs(y)))
     if largest == 0:
         return None
     y /= largest
-    down = math.ldexp(1.0, -math.frexp(largest)[1])
-    w = op.apply(y * down, adjoint=not wide)
-    # <v, A^H A v> = ||A v||^2. The rounding of w is about eps ||A|| ||y||.
-    inner = complex(np.vdot(v, w)) / (largest * down)
+    exponent = math.frexp(largest)[1] - up
+    into = _clamped(-exponent, op.dtype)
+    w = op.apply(y * math.ldexp(1.0, into), adjoint=not wide) / math.ldexp(largest, into - up)
+    # <v, A^H A v> = ||A v||^2, both over the square of y's scale. The rounding of w is about
+    # eps ||A|| ||y||.
+    inner = complex(np.vdot(v, w))
     square = float(np.vdot(y, y).real)
-    rounding = float(np.linalg.norm(v)) * float(np.linalg.norm(w)) / (largest * down)
+    rounding = float(np.linalg.norm(v)) * float(np.linalg.norm(w))
     if abs(inner - square) > math.sqrt(float(np.finfo(op.dtype).eps)) * rounding:
         raise ValueError(
             "op.rmatvec is not the adjoint of op.matvec: for a random v, <v, A^H A v> and "
             f"||A v||^2 differ by a factor of {inner / square:.3g}"
         )
     typical = float(np.linalg.norm(y)) / math.sqrt(size)
-    exponent = math.frexp(largest)[1] + math.frexp(typical)[1]
-    return min(max(exponent, -1000), 1000)  # the scale itself must not overflow
+    return exponent + math.frexp(typical)[1]
+
+
+def _clamped(exponent: int, dtype: np.dtype[Any]) -> int:
+    """The exponent, or the end of the middle half of the dtype's range that is nearest."""
+    half = int(np.finfo(dtype).maxexp) // 2
+    return min(max(exponent, -half), half)

@@ -14,14 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from ._lanczos import UNIT_ROUNDOFF, Extreme, Vector, largest_eigenvalue, least_component
+from ._lanczos import UNIT_ROUNDOFF, Extreme, Lanczos, Vector, least_component
 
 # Pays for whatever is not counted below: the last few operations, magnitudes of complex numbers
 # (8 u each), underflow, which the scale keeps 200 orders of magnitude under the result.
 _SLACK = 64 * UNIT_ROUNDOFF
 
 _SMALLEST = 2.0**-300
-_CONJUGATE_GRADIENT_STEPS = 2000
+_CONJUGATE_GRADIENT_STEPS = 8192
+
+# Steps until the first look at what a doubling gains.
+_FIRST_STAGE = 256
+
+_WIDENINGS = 6  # of a shift that was too small, by a factor of 8 each
 
 
 @dataclass(frozen=True)
@@ -164,7 +169,7 @@ def positive_vector(entries: Entries, shift: float) -> Vector:
     size = entries.matrix.shape[1]
     x, r = np.zeros(size), np.ones(size)
     p, rr = r.copy(), float(size)
-    for _ in range(_CONJUGATE_GRADIENT_STEPS):
+    for _ in range(min(_CONJUGATE_GRADIENT_STEPS, max(2000, size))):
         q = shift * p - entries.magnitude_gram(p)
         curvature = float(p @ q)
         if not curvature > 0:  # the shift was too small
@@ -192,49 +197,87 @@ class SureBounds:
 def bracket(
     entries: Entries, *, rtol: float, capacity: int, max_steps: int, rng: np.random.Generator
 ) -> SureBounds:
-    """Sure bounds by Lanczos and Collatz-Wielandt quotients."""
+    """Sure bounds by Lanczos and Collatz-Wielandt quotients, within max_steps of Lanczos in all."""
     size = entries.matrix.shape[1]
-    steps = 0
 
-    def lanczos(of_magnitude: bool, tolerance: float) -> Extreme:
-        nonlocal steps
+    def lanczos(of_magnitude: bool) -> Lanczos:
         is_complex = entries.matrix.dtype.kind == "c" and not of_magnitude
-        found = largest_eigenvalue(
+        return Lanczos(
             entries.magnitude_gram if of_magnitude else entries.gram,
             size,
             is_complex=is_complex,
             least=least_component(size, is_complex, 1e-3),
-            rtol=tolerance,
             noise=(entries.row_count + entries.column_count) * UNIT_ROUNDOFF,
             capacity=capacity,
-            max_steps=max_steps,
             rng=rng,
         )
-        steps += found.steps
-        return found
 
-    top = lanczos(False, rtol / 8)
-    lower = lower_from_vector(entries, top.vector)
-    upper = upper_from_norms(entries.magnitude)
-    if upper + entries.distance <= lower * (1 + rtol / 2):
+    fine, coarse = rtol / 8, max(rtol / 8, 1e-3)
+    signed = lanczos(False)
+    magnitude, other = signed, None
+    limit = max_steps
+    if not entries.is_nonnegative:
+        magnitude = lanczos(True)
+        limit -= max_steps // 4
+
+    def bounds() -> SureBounds:
+        steps = signed.steps + (magnitude.steps if magnitude is not signed else 0)
         return SureBounds(lower, upper + entries.distance, steps)
 
-    # Where the magnitudes have a larger norm, a precise figure of it is of no use.
-    tolerance = rtol / 8
-    if not entries.is_nonnegative:
-        coarse = max(tolerance, 1e-3)
-        top = lanczos(True, coarse)
-        if top.ritz > (lower * (1 + rtol)) ** 2:
-            tolerance = coarse
-        elif coarse > tolerance:
-            top = lanczos(True, tolerance)
-    shift = top.upper if math.isfinite(top.upper) else top.ritz * 1.01
-    margin = 1 + tolerance
-    for _ in range(3):
-        shift *= margin
-        bound = upper_from_vector(entries, positive_vector(entries, shift))
-        upper = min(upper, bound)
-        if bound <= math.sqrt(shift) * (1 + tolerance):
+    upper, root, stage = upper_from_norms(entries.magnitude), 0.0, _FIRST_STAGE
+    while True:
+        top = signed.run(fine, min(stage, limit))
+        lower = lower_from_vector(entries, top.vector)
+        if upper + entries.distance <= lower * (1 + rtol / 2):
+            return bounds()
+        if signed.exhausted or _is_within(top, fine) or signed.steps >= limit:
             break
-        margin = 1 + 10 * (margin - 1)
-    return SureBounds(lower, upper + entries.distance, steps)
+        # Without a gap the error of the Ritz value falls with the square of the steps: a third of
+        # what their doubling gained is left. That is far less than what `upper` leaves open.
+        before, root = root, math.sqrt(top.ritz)
+        left = (root - before) / 3
+        if before and left * (signed.steps / limit) ** 2 > rtol / 4 * root:
+            break
+        if before and left <= rtol / 4 * root:
+            if magnitude is not signed and other is None:
+                other = magnitude.run(coarse, max_steps // 4)
+            if other is None or other.ritz <= (lower * (1 + coarse)) ** 2:
+                upper = min(upper, _upper_from_shift(entries, (lower * (1 + rtol / 2)) ** 2))
+                if upper + entries.distance <= lower * (1 + rtol):
+                    return bounds()
+        stage = 2 * signed.steps
+
+    # Where the magnitudes have a larger norm, a precise figure of it is of no use.
+    tolerance = fine
+    if magnitude is signed:
+        other = top
+    else:
+        other = magnitude.run(coarse, max_steps - signed.steps)
+        if other.ritz > (lower * (1 + rtol)) ** 2 or not (
+            signed.exhausted or _is_within(top, fine)
+        ):
+            tolerance = coarse
+        else:
+            other = magnitude.run(fine, max_steps - signed.steps)
+    known, margin, tries = max(lower, math.sqrt(other.ritz)), rtol / 2, _WIDENINGS
+    if (magnitude.exhausted or _is_within(other, tolerance)) and (
+        tolerance < coarse or known > lower * (1 + rtol)
+    ):
+        known, margin, tries = math.sqrt(other.upper), tolerance / 2, 3
+    for _ in range(tries):
+        shift = (known * (1 + margin)) ** 2
+        bound = _upper_from_shift(entries, shift)
+        upper = min(upper, bound)
+        if bound <= math.sqrt(shift) * (1 + margin):
+            break
+        margin *= 8
+    return bounds()
+
+
+def _is_within(found: Extreme, rtol: float) -> bool:
+    return found.upper <= found.ritz * (1 + rtol) ** 2
+
+
+def _upper_from_shift(entries: Entries, shift: float) -> float:
+    """At most about the shift's root, if that is over the norm of the magnitudes."""
+    return upper_from_vector(entries, positive_vector(entries, shift))

@@ -188,6 +188,74 @@ def test_second_difference(road, n):
     assert bounds.converged
 
 
+def alternating(n, sign):
+    """Diagonal 1, 3, 1, 3, ...: norm just under 2 + sqrt(5), without a gap, under its row sums."""
+    beside = sign * np.ones(n - 1)
+    return sp.diags_array([beside, np.resize([1.0, 3.0], n), beside], offsets=[-1, 0, 1]).tocsr()
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_crowded_spectrum_converges_in_few_steps(sign):
+    """Lanczos' own upper bound would take more than 8192 steps for either of |A| and A."""
+    n = 8000
+    bounds = gm.operator_norm_bounds(alternating(n, sign), rng=0)
+    # The 2 x 2 symbol at the angle that the ends leave: within (pi / n)^2 of the limit.
+    truth = 2 + math.sqrt(5)
+    assert float(bounds.lower) <= truth
+    assert float(bounds.upper) >= truth * (1 - 10 / n**2)
+    assert bounds.converged
+    assert bounds.n_iter <= 3000
+
+
+@pytest.mark.parametrize("rtol", [1e-6, 1e-9])
+@pytest.mark.parametrize("kind", ["negative", "positive", "random", "complex"])
+def test_steps_share_one_budget(monkeypatch, kind, rtol):
+    """However far from rtol they end, the bounds hold, and the steps are counted over A and |A|."""
+    n, most = 3000, 600
+    monkeypatch.setattr(_operator_bounds, "_MAX_STEPS", most)
+    rng = np.random.default_rng(14)
+    a = alternating(n, 1 if kind == "positive" else -1)
+    if kind == "random":
+        a = random_sparse(rng, n, n, density=2 / n).tocsr()
+    if kind == "complex":  # unitary diagonal factors do not change the norm
+        left, right = (sp.diags_array(np.exp(2j * np.pi * rng.random(n))) for _ in range(2))
+        a = (left @ a @ right).tocsr()
+    calls = 0
+    step = _lanczos.Lanczos._step
+
+    def counted(self):
+        nonlocal calls
+        calls += 1
+        step(self)
+
+    monkeypatch.setattr(_lanczos.Lanczos, "_step", counted)
+    bounds = gm.operator_norm_bounds(a, rtol=rtol, rng=0)
+    assert bounds.n_iter == calls <= most
+    check_bracket(bounds, svd_norm(a) if kind == "random" else 2 + math.sqrt(5), error=20 / n**2)
+    if kind != "random":
+        assert bounds.upper / bounds.lower - 1 < 1e-3
+
+
+def test_continued_run_is_the_same_run():
+    n = 300
+    values = np.cos(np.arange(n) * np.pi / (2 * n)) ** 2
+
+    def lanczos():
+        return _lanczos.Lanczos(
+            lambda v: values * v, n, is_complex=False, noise=1e-16, capacity=24,
+            least=_lanczos.least_component(n, False, 1e-3),
+            rng=np.random.default_rng(0))  # fmt: skip
+
+    once, often = lanczos(), lanczos()
+    whole = once.run(1e-300, 170)
+    for most in (1, 24, 25, 60, 60, 170):
+        part = often.run(1e-300, most)
+        assert part.steps == often.steps == most
+        assert part.ritz <= values[0] * (1 + SVD_ERROR)
+    assert (part.ritz, part.upper) == (whole.ritz, whole.upper)
+    np.testing.assert_array_equal(part.vector, whole.vector)
+
+
 def test_large_nonnegative_matrix_converges():
     rng = np.random.default_rng(3)
     a = sp.random_array((30_000, 20_000), density=1e-4, rng=rng, format="csr")
@@ -302,6 +370,55 @@ def test_products_at_any_scale(dtype, power):
     assert np.ldexp(first.upper, power) == pytest.approx(second.upper, rel=1e-6, abs=0)
     assert np.ldexp(first.lower, power) == pytest.approx(second.lower, rel=1e-6, abs=0)
     assert second.converged
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("dtype", "top"),
+    [(t, x) for t in ("float64", "complex128") for x in (1e-307, 1e-310, 1e-320, 5e-324)]
+    + [(t, x) for t in ("float32", "complex64") for x in (1e-37, 1e-40, 1e-44, 1e-45)],
+)
+def test_subnormal_norms(dtype, top):
+    """Exact by construction. Neighbours of a subnormal number are far from it, relatively."""
+    top = float(np.dtype(dtype).type(top).real)
+    spacing = float(np.finfo(dtype).smallest_subnormal)
+    rng = np.random.default_rng(12)
+    for seed in range(20):
+        values = np.zeros((3, 40), complex if np.dtype(dtype).kind == "c" else float)
+        place = rng.integers(0, 3), rng.integers(0, 40)
+        values[place] = top * (1j if seed % 2 and values.dtype.kind == "c" else -1)
+        a = values.astype(dtype)[:, : 3 if seed % 4 == 0 and place[1] < 3 else 40]
+        for op in (a, a.T):
+            for how in ("LinearOperator", "tuple"):
+                bounds = gm.operator_norm_bounds(as_operator(op, how), rng=seed)
+                check_fields(bounds, rtol=1e-6, dtype=dtype, certificate="probabilistic")
+                check_bracket(bounds, top)
+                room = 3 * spacing + top * 1e-6 * (1 if spacing < 1e-300 else 3)
+                assert float(bounds.upper) - float(bounds.lower) <= room
+        small = sp.csr_array(a)
+        check_bracket(gm.operator_norm_bounds(small, rng=seed), top)
+
+
+def test_subnormal_matrices_are_bracketed():
+    """Many entries; the truth from the same integers without their scale."""
+    rng = np.random.default_rng(13)
+    for seed in range(20):
+        integers = rng.integers(-9, 10, (12, 9)).astype(float)
+        truth = np.linalg.norm(integers, 2)
+        for dtype, tiny in (("float64", 2.0**-1074), ("float32", 2.0**-149)):
+            a = (integers * tiny).astype(dtype)
+            bounds = gm.operator_norm_bounds(as_operator(a, "tuple"), rng=seed)
+            assert float(bounds.lower) / tiny <= truth <= float(bounds.upper) / tiny
+            assert float(bounds.upper) / tiny <= truth + 2
+
+
+def test_products_that_underflow_are_taken_for_zero():
+    """As documented: factors of 1e-40 in float32, whose product no vector brings back."""
+    small = np.float32(1e-40)
+    op = (lambda v: v * small * small, lambda u: u * small * small, (4, 4), np.float32)
+    bounds = gm.operator_norm_bounds(op, rng=0)
+    assert bounds.lower == bounds.upper == 0
+    assert bounds.certificate == "probabilistic"
 
 
 def test_start_is_random():
@@ -465,6 +582,7 @@ def test_without_entries_the_norm_is_zero(road, shape):
         check_fields(bounds, rtol=1e-6)
         assert bounds.lower == bounds.upper == 0
         assert bounds.converged
+        assert bounds.method == "zero"
 
 
 def test_zero_operator(road):
