@@ -13,7 +13,17 @@ import numpy as np
 
 from ._conv_geometry import Axis
 from ._conv_operator import Operator
-from ._conv_symbol import UNIT, Kernel, Peak, brackets, full_grid, half_grid, on_grid, supremum
+from ._conv_symbol import (
+    UNIT,
+    Kernel,
+    Peak,
+    affordable,
+    brackets,
+    full_grid,
+    half_grid,
+    on_grid,
+    supremum,
+)
 from ._conv_window import block_bound, block_cost, window_bound, window_cost
 
 # Where symbols leave more than this between the bounds, costlier means are tried.
@@ -24,6 +34,8 @@ GRID_POINTS = 2048
 WINDOW_COST, LOOSE_WINDOW_COST = 1e8, 1e12
 # Entries of all symbols of a full grid, where it is loose.
 LOOSE_GRID_ENTRIES = 1 << 30
+# What a point counts at least, however small its matrix.
+LOOSE_POINT_ENTRIES = 1 << 8
 # Sum of the cubed sides of the dense matrices, where it is loose.
 LOOSE_BLOCK_COST = 1.5e11
 LANCZOS_STEPS = 30
@@ -52,23 +64,30 @@ class Ends:
     def __init__(self, kernel: Kernel, operator: Operator, axes: list[Axis], rtol: float):
         self.kernel, self.operator, self.axes, self.rtol = kernel, operator, axes, rtol
         self.torus = np.array([axis.torus for axis in axes])
-        self.indices = half_grid(self.torus, kernel.is_complex)
+        last = int(self.torus[-1])
+        half = last if kernel.is_complex else last // 2 + 1
+        self.points = math.prod(int(n) for n in self.torus[:-1]) * half
+        self.upper = np.full(kernel.groups, np.inf)
         self.squares: np.ndarray | None = None
         self.lower, self.steps, self.method = 0.0, 0, "symbol"
 
     def bracket(self) -> Bracket:
-        on_grid = len(self.indices) <= GRID_POINTS
-        if on_grid:
+        peaks = None
+        if self.points > GRID_POINTS:
+            low, high, peaks = supremum(self.kernel, self.rtol / 4, self.points)
+            self.upper = high * math.sqrt(self.operator.repeats) * (1 + 2 * UNIT)
+            if high.max() > low.max() * (1 + self.rtol / 2) and affordable(
+                self.kernel, self.points
+            ):
+                peaks = None  # too many boxes are left
+        if peaks is None:
             peaks = self.take_grid()
             self.take_windows(WINDOW_COST)
-        else:
-            _, high, peaks = supremum(self.kernel, self.rtol / 4)
-            self.upper = high * math.sqrt(self.operator.repeats) * (1 + 2 * UNIT)
         self.raise_lower(peaks)
         if self.is_loose():
             rows, cols = self.kernel.matrix_shape
-            entries = len(self.indices) * self.kernel.groups * rows * cols
-            if not on_grid and entries <= LOOSE_GRID_ENTRIES:
+            entries = self.points * max(self.kernel.groups * rows * cols, LOOSE_POINT_ENTRIES)
+            if self.squares is None and entries <= LOOSE_GRID_ENTRIES:
                 self.take_grid()
             self.take_windows(LOOSE_WINDOW_COST)
         self.take_blocks()
@@ -83,14 +102,14 @@ class Ends:
         return [int(g) for g in order if self.upper[g] > self.lower * (1 + self.rtol / 4)]
 
     def take_grid(self) -> Peak:
-        kernel, first = self.kernel, self.squares is None and self.lower == 0
-        floor = np.zeros(kernel.groups)
-        kernel = on_grid(kernel, self.torus)
-        low, high = brackets(kernel, self.indices, self.torus, fine_tolerance(self.rtol), floor)
+        floor = np.zeros(self.kernel.groups)
+        kernel = on_grid(self.kernel, self.torus)
+        indices = half_grid(self.torus, kernel.is_complex)
+        low, high = brackets(kernel, indices, self.torus, fine_tolerance(self.rtol), floor)
         self.squares = full_grid(high * high * (1 + 2 * UNIT), self.torus, kernel.is_complex)
         upper = high.max(axis=0) * math.sqrt(self.operator.repeats) * (1 + 2 * UNIT)
-        self.upper = upper if first else np.minimum(self.upper, upper)
-        return Peak(self.indices[low.argmax(axis=0)], self.torus)
+        self.upper = np.minimum(self.upper, upper)
+        return Peak(indices[low.argmax(axis=0)], self.torus)
 
     def take_windows(self, operations: float) -> None:
         count = int(operations // max(window_cost(self.axes), 1.0))

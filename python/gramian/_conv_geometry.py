@@ -183,6 +183,13 @@ class Axis:
         return self.circular and np.array_equal(np.bincount(self.rows, minlength=self.torus),
                                                 np.ones(self.torus, int))  # fmt: skip
 
+    @property
+    def is_disjoint(self) -> bool:
+        """Whether no input is read by two outputs, and some output reads nothing but input."""
+        if self.stride < self.extent or (self.circular and self.left + self.right > 0):
+            return False
+        return bool(((self.starts >= 0) & (self.starts + self.extent <= self.size)).any())
+
     def used(self) -> Axis:
         """The same axis with the taps that ever read an input."""
         if self.circular:

@@ -2,7 +2,8 @@
 
 One group at a time, in double precision on the host. Every entry of a product is a sum of products
 of weights and vector entries, so its error is bounded by ``gamma_k |W| |x|`` with k terms (Higham,
-Accuracy and Stability of Numerical Algorithms, 2002, section 3.1).
+Accuracy and Stability of Numerical Algorithms, 2002, section 3.1), and by ``sqrt(2) gamma_2k``
+times that if they are complex (docs/bounds.md, Lemma 1).
 """
 
 from __future__ import annotations
@@ -104,7 +105,8 @@ class Operator:
         """Bound on ||computed A x - A x|| / ||x||, and the same for A^H."""
         # One product sums over taps and channels together.
         terms = self.weight.shape[1] * max(self.in_channels, self.out_channels) + 8
-        return float(2 * terms * UNIT * self.magnitude[0])
+        each = 3 if self.weight.dtype.kind == "c" else 2
+        return float(each * terms * UNIT * self.magnitude[0])
 
     def lower_bound(self, x: np.ndarray) -> float:
         """||A x|| / ||x|| less all rounding, for one x of the shape that :meth:`apply` takes."""

@@ -30,8 +30,16 @@ FFT_TAPS = 16
 FFT_ENTRIES = 1 << 24
 # Error of an FFT, in u for each binary digit of its size (docs/conv_bounds.md).
 FFT_ERROR = 24
-# Entries of symbols at which branch and bound stops short of its tolerance.
-BOX_ENTRIES = 1 << 27
+# Branch and bound stops short of its tolerance where a round would take more entries of symbols,
+# more multiplications in products of them, more points, more matrices (the smallest cost 1 us too;
+# four times as many rows, whose norms are sums) or more exponentials: some seconds.
+BOX_ENTRIES = 1 << 28
+BOX_PRODUCTS = 1 << 35
+BOX_POINTS = 1 << 20
+BOX_MATRICES = 1 << 23
+BOX_TERMS = 1 << 26
+# Share of boxes kept from which a grid with no more points is the better way.
+CROWDED = 0.5
 
 
 @dataclass(frozen=True)
@@ -89,8 +97,8 @@ class Kernel:
     def error(self) -> np.ndarray:
         """Bound on the error of each group's computed symbols, in the spectral norm."""
         taps = self.weight.shape[0]
-        product = taps + 2 if self.is_complex else taps
-        return (2 * product + 48) * UNIT * self.magnitude
+        # Real weights make two real sums, complex ones complex products (docs/conv_bounds.md).
+        return ((3 if self.is_complex else 2) * taps + 48) * UNIT * self.magnitude
 
     def symbols(self, indices: np.ndarray, sizes: np.ndarray) -> Any:
         """Matrices at the angles ``2 pi indices / sizes``: (points, groups, rows, columns).
@@ -222,7 +230,7 @@ def brackets(
     whose Frobenius norm is under it are left at that upper bound, and a lower bound of 0.
     """
     groups, (rows, cols) = kernel.groups, kernel.matrix_shape
-    count = max(1, BATCH_ENTRIES // (groups * rows * cols))
+    count = max(1, BATCH_ENTRIES // max(groups * rows * cols, kernel.shifts.size))
     lower = np.zeros((len(indices), groups))
     upper = np.empty((len(indices), groups))
     error = kernel.error
@@ -279,7 +287,22 @@ def full_grid(values: np.ndarray, sizes: np.ndarray, is_complex: bool) -> np.nda
     return np.concatenate([half, mirror], axis=-1)
 
 
-def supremum(kernel: Kernel, rtol: float) -> tuple[np.ndarray, np.ndarray, Peak]:
+def affordable(kernel: Kernel, points: int) -> bool:
+    """Whether symbols and their norms at so many points take some seconds."""
+    rows, cols = kernel.matrix_shape
+    matrices = points * kernel.groups
+    return (
+        points <= BOX_POINTS
+        and matrices <= BOX_MATRICES * (4 if min(rows, cols) == 1 else 1)
+        and points * len(kernel.shifts) <= BOX_TERMS
+        and matrices * rows * cols <= BOX_ENTRIES
+        and matrices * rows * cols * min(rows, cols) <= BOX_PRODUCTS
+    )
+
+
+def supremum(
+    kernel: Kernel, rtol: float, grid: int | None = None
+) -> tuple[np.ndarray, np.ndarray, Peak]:
     """Brackets of the norm of each group's symbol over all angles, by branch and bound.
 
     Let M be the supremum, reached at theta*. Along any line through theta* the symbol is of
@@ -293,7 +316,6 @@ def supremum(kernel: Kernel, rtol: float) -> tuple[np.ndarray, np.ndarray, Peak]
     sizes = np.where(used, np.maximum(4 * degrees * max(1, int(used.sum())), 8), 1)
     indices = half_grid(sizes, kernel.is_complex)
     best = np.zeros(kernel.groups)
-    rows, cols = kernel.matrix_shape
     while True:
         cosine = math.cos(float((degrees * np.pi / (2 * sizes)).sum())) * (1 - 1e-12)
         low, high = brackets(kernel, indices, sizes, min(COARSE, max(1 - cosine, rtol / 2)), best)
@@ -302,8 +324,9 @@ def supremum(kernel: Kernel, rtol: float) -> tuple[np.ndarray, np.ndarray, Peak]
         keep = (bound >= best).any(axis=1)
         # Boxes left out do not hold theta*: the supremum is at most the largest of the others.
         upper = bound[keep].max(axis=0)
-        next_entries = int(keep.sum()) * 3 ** int(used.sum()) * kernel.groups * rows * cols
-        if cosine >= 1 - rtol / 2 or next_entries > BOX_ENTRIES:
+        points = int(keep.sum()) * 3 ** int(used.sum())
+        crowded = grid is not None and points > grid and keep.mean() > CROWDED
+        if cosine >= 1 - rtol / 2 or crowded or not affordable(kernel, points):
             return best, np.maximum(upper, best), Peak(indices[low.argmax(axis=0)], sizes)
         indices = _thirds(indices[keep], used)
         sizes = np.where(used, 3 * sizes, 1)

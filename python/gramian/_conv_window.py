@@ -49,7 +49,9 @@ def block_cost(kernel: Kernel, axes: Sequence[Axis], exact: Sequence[int]) -> fl
     side = min(
         outputs * math.prod(a.outputs for a in chosen), inputs * math.prod(a.size for a in chosen)
     )
-    return math.prod(a.torus for a in axes if a not in chosen) * float(side) ** 3
+    # By index: axes of the same size are equal.
+    points = math.prod(a.torus for number, a in enumerate(axes) if number not in exact)
+    return points * float(side) ** 3
 
 
 def block_bound(kernel: Kernel, axes: Sequence[Axis], exact: Sequence[int], rtol: float) -> float:

@@ -127,7 +127,7 @@ ROADS = {
     "symbol": {"DENSE_SIDE": 0, "WINDOW_COST": 0, "LOOSE_WINDOW_COST": 0, "LOOSE_BLOCK_COST": 0},
     "window": {"DENSE_SIDE": 0, "WINDOW_COST": 1e12, "LOOSE_BLOCK_COST": 0},
     "blocks": {"DENSE_SIDE": 0, "LOOSE_BLOCK_COST": 1e6, "LOOSE": 1.0},
-    "every angle": {"DENSE_SIDE": 0, "GRID_POINTS": 0, "LOOSE_BLOCK_COST": 0},
+    "every angle": {"DENSE_SIDE": 0, "GRID_POINTS": 0, "CROWDED": 1.0, "LOOSE_BLOCK_COST": 0},
     "fft": {"DENSE_SIDE": 0, "FFT_TAPS": 0, "LONG": 0, "LOOSE_BLOCK_COST": 0},
     "double precision": {"DENSE_SIDE": 0, "SINGLE_RTOL": 1.0},
 }

@@ -151,6 +151,19 @@ def test_message_names_argument_value_and_what_is_allowed(case):
         assert re.search(word, str(caught.value)), f"{word!r} not in {str(caught.value)!r}"
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("part", ["real", "imag"])
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_weight_that_is_not_finite_in_one_part_is_refused(owner, dtype, part, bad):
+    if owner.on_gpu:
+        pytest.skip("computes on the CPU only")
+    weight = np.full((2, 1, 3), 1 + 2j, dtype)
+    getattr(weight, part)[1, 0, 1] = bad
+    for size in (None, 5):
+        with pytest.raises(ValueError, match="weight holds NaN or infinity"):
+            bounds(owner.array(weight, dtype), input_size=size)
+
+
 def test_tensor_that_requires_grad_is_refused():
     torch = pytest.importorskip("torch")
     with pytest.raises(TypeError, match="weight requires grad"):
