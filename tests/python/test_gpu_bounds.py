@@ -190,9 +190,20 @@ def test_gram_bound_is_queued_and_can_be_captured(torch):
     assert same_bits(captured, truth)
 
 
-def test_emulated_float64_is_refused(torch, monkeypatch):
-    monkeypatch.setenv("CUBLAS_EMULATE_DOUBLE_PRECISION", "1")
-    x = sample(torch, (20, 30))
-    with pytest.raises(RuntimeError, match="CUBLAS_EMULATE_DOUBLE_PRECISION"):
+def test_emulated_float64_is_refused(run_python):
+    """In a process of its own, since whoever has used cuBLAS so is refused for good."""
+    code = """
+import os, torch, gramian as gm
+x = torch.randn(20, 30, device="cuda")
+def refused():
+    try:
         gm.spectral_norm_bounds(x)
-    gm.gram_bound(x)
+    except RuntimeError as error:
+        return "CUBLAS_EMULATE_DOUBLE_PRECISION" in str(error)
+assert refused()
+gm.gram_bound(x)
+del os.environ["CUBLAS_EMULATE_DOUBLE_PRECISION"]
+assert refused()
+print("ok")
+"""
+    assert run_python(code, CUBLAS_EMULATE_DOUBLE_PRECISION="1").strip() == "ok"
