@@ -15,7 +15,7 @@ import statistics
 
 from ratios import BLOCK_S, block
 
-from benchmarks import norms
+from benchmarks import spectral_norm
 
 WANTED = {"spectral_norm_bounds": 3.0, "gram_bound": 1.6}
 
@@ -46,12 +46,14 @@ def main() -> None:
     print(
         "| function | case | ms | peers, ms | times as fast | wanted |\n|---|---|--:|---|--:|--:|"
     )
-    work = [("gram_bound", "1024x1024", norms.GRAM_BOUNDS)]
-    work += [("spectral_norm_bounds", case, norms.NORMS) for case in norms.CASES]
-    for function, case, implementations in work:
-        x = norms.build(case)
+    work = [("gram_bound", "1024x1024-float32", ("gramian.gram_bound", "torch-gram-iteration"))]
+    norms = ("gramian.spectral_norm_bounds", "numpy-norm", "torch-norm")
+    work += [("spectral_norm_bounds", case, norms) for case in spectral_norm.CASES]
+    for function, case, names in work:
+        x = spectral_norm.build(case, "gaussian")
+        implementations = {name: spectral_norm.IMPLEMENTATIONS[name] for name in names}
         seconds = race({name: make(x) for name, make in implementations.items()}, rounds)
-        own = seconds.pop("gramian")
+        own = seconds.pop(names[0])
         peers = ", ".join(f"{name} {1e3 * s:.3g}" for name, s in seconds.items())
         print(f"| {function} | {case} | {1e3 * own:.3g} | {peers} | "
               f"{min(seconds.values()) / own:.1f} | {WANTED[function]} |", flush=True)  # fmt: skip

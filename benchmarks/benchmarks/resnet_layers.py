@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from . import spectral_norm
+
 GRAM_STEPS = 6
 POWER_STEPS = 100
 RTOL = 1e-3
@@ -106,29 +108,13 @@ def gramian(weight, layer: Layer, rtol: float = RTOL):
 
 
 def gram_iteration(weight, layer: Layer, steps: int = GRAM_STEPS):
-    """FFT and Gram iteration of all frequencies at once, from its formula.
-
-    Delattre et al., "Efficient Bound of Lipschitz Constant for Convolutional Layers by Gram
-    Iteration", ICML 2023.
-    """
+    """FFT and Gram iteration of all frequencies at once."""
     import torch
 
     t = torch.from_numpy(weight)
-
-    def bound():
-        y = symbols(torch.fft.fft2, t, layer)
-        if y.shape[-2] > y.shape[-1]:
-            y = y.mH
-        log = torch.zeros(y.shape[0], dtype=torch.float64)
-        for _ in range(steps):
-            norm = torch.linalg.matrix_norm(y, keepdim=True)
-            y = y / norm
-            y = y @ y.mH
-            log = 2 * (log + norm[:, 0, 0].double().log())
-        log = (log + torch.linalg.matrix_norm(y).double().log()) / 2**steps
-        return float(log.max().exp())
-
-    return bound
+    return lambda: float(
+        spectral_norm.gram_iteration(symbols(torch.fft.fft2, t, layer), steps).max()
+    )
 
 
 def power_iteration(weight, layer: Layer, steps: int = POWER_STEPS):

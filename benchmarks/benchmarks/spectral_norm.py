@@ -34,7 +34,9 @@ CASES = {
         Case((2048, 512)),
         Case((2048, 512), "float64"),
         Case((64, 64, 64)),
+        Case((64, 64, 64), "float64"),
         Case((544, 64, 64), "complex64"),
+        Case((544, 64, 64), "complex128"),
     )
 }
 # gaussian: independent entries, a crowded top. power-law: sigma_i = i^-1/2, as weights have it.
@@ -87,28 +89,30 @@ def gramian_norm(x):
     return lambda: gm.spectral_norm(x)
 
 
-def torch_gram_iteration(x, steps=GRAM_STEPS):
-    """Gram iteration from its formula, in the input's own precision.
+def gram_iteration(t, steps=GRAM_STEPS):
+    """Gram iteration of a torch tensor from its formula, in the tensor's own precision.
 
     Delattre et al., "Efficient Bound of Lipschitz Constant for Convolutional Layers by Gram
     Iteration", ICML 2023: rescaled by the Frobenius norm, whose logarithm is carried along.
     """
     import torch
 
+    y = t.mH if t.shape[-2] > t.shape[-1] else t
+    log = torch.zeros(t.shape[:-2], dtype=torch.float64, device=t.device)
+    for _ in range(steps):
+        norm = torch.linalg.matrix_norm(y, keepdim=True)
+        y = y / norm
+        y = y @ y.mH
+        log = 2 * (log + norm[..., 0, 0].double().log())
+    log = log + torch.linalg.matrix_norm(y).double().log()
+    return (log / 2**steps).exp()
+
+
+def torch_gram_iteration(x, steps=GRAM_STEPS):
+    import torch
+
     t = torch.from_numpy(x)
-
-    def bound():
-        y = t.mH if t.shape[-2] > t.shape[-1] else t
-        log = torch.zeros(t.shape[:-2], dtype=torch.float64)
-        for _ in range(steps):
-            norm = torch.linalg.matrix_norm(y, keepdim=True)
-            y = y / norm
-            y = y @ y.mH
-            log = 2 * (log + norm[..., 0, 0].double().log())
-        log = log + torch.linalg.matrix_norm(y).double().log()
-        return (log / 2**steps).exp()
-
-    return bound
+    return lambda: gram_iteration(t, steps)
 
 
 def torch_power_iteration(x, steps=POWER_STEPS):

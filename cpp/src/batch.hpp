@@ -78,13 +78,6 @@ inline void put(const ArrayRef& figures, index_t b, double value) {
     figures.vector<float>()[at] = static_cast<float>(value);
 }
 
-/// Number of matrices.
-inline index_t batch_size(const ArrayRef& a) {
-  index_t size = 1;
-  for (std::size_t d = 0; d + 2 < a.shape.size(); ++d) size *= a.shape[d];
-  return size;
-}
-
 inline bool has_no_entries(const ArrayRef& a) {
   return a.shape.back() == 0 || a.shape[a.shape.size() - 2] == 0;
 }

@@ -100,7 +100,7 @@ Status run_bounds(const ArrayRef& a, const BoundsOptions& options, Bracket& out)
   };
   std::vector<Result> results;
   try {
-    results.resize(static_cast<std::size_t>(detail::batch_size(a)));
+    results.resize(static_cast<std::size_t>(batch_size(a)));
   } catch (const std::bad_alloc&) {
     return Status::out_of_memory;
   }
@@ -116,7 +116,7 @@ Status run_bounds(const ArrayRef& a, const BoundsOptions& options, Bracket& out)
       });
   if (status != Status::ok) return status;
   // Only now, as a result may lie where another matrix has its entries.
-  for (index_t b = 0; b < detail::batch_size(a); ++b) {
+  for (index_t b = 0; b < batch_size(a); ++b) {
     const auto& [proved, exponent] = results[static_cast<std::size_t>(b)];
     put_bracket<R>(out, b, proved, exponent, options.rtol);
     out.iterations = std::max(out.iterations, proved.iterations);
@@ -139,7 +139,7 @@ Status run_gram_bound(const ArrayRef& a, int steps, bool check_finite, const Arr
   const index_t cols = a.shape.back();
   std::vector<double> results;
   try {
-    results.resize(static_cast<std::size_t>(detail::batch_size(a)));
+    results.resize(static_cast<std::size_t>(batch_size(a)));
   } catch (const std::bad_alloc&) {
     return Status::out_of_memory;
   }
@@ -173,8 +173,7 @@ Status run_gram_bound(const ArrayRef& a, int steps, bool check_finite, const Arr
                                     [](const T& v) { return detail::round_to<S>(v); });
       });
   if (status != Status::ok) return status;
-  for (index_t b = 0; b < detail::batch_size(a); ++b)
-    put(bound, b, results[static_cast<std::size_t>(b)]);
+  for (index_t b = 0; b < batch_size(a); ++b) put(bound, b, results[static_cast<std::size_t>(b)]);
   return Status::ok;
 }
 
@@ -182,7 +181,7 @@ Status run_gram_bound(const ArrayRef& a, int steps, bool check_finite, const Arr
 
 Status gram_bound(const ArrayRef& a, int steps, bool check_finite, const ArrayRef& bound,
                   const ArrayRef& gradient) {
-  const index_t count = detail::batch_size(a);
+  const index_t count = batch_size(a);
   if (count == 0) return Status::ok;
   if (detail::has_no_entries(a)) {
     for (index_t b = 0; b < count; ++b) put(bound, b, 0.0);
@@ -196,7 +195,7 @@ Status gram_bound(const ArrayRef& a, int steps, bool check_finite, const ArrayRe
 Status spectral_norm_bounds(const ArrayRef& a, const BoundsOptions& options, Bracket& out) {
   // Also where nothing else of the library is linked that would say so.
   [[maybe_unused]] static const bool blas_is_quiet = (detail::blas_use_one_thread(), true);
-  const index_t count = detail::batch_size(a);
+  const index_t count = batch_size(a);
   if (count == 0) return Status::ok;
   if (detail::has_no_entries(a)) {
     for (index_t b = 0; b < count; ++b) put_bracket<double>(out, b, {}, 0, options.rtol);

@@ -193,7 +193,7 @@ Status run(const ArrayRef& x, const ArrayRef& out, const NewtonSchulzOptions& op
 
 Status newton_schulz(const ArrayRef& x, const ArrayRef& out, const NewtonSchulzOptions& options,
                      const NewtonSchulzInfo& info) {
-  const index_t batch = detail::batch_size(x);
+  const index_t batch = batch_size(x);
   if (batch == 0) return Status::ok;
   if (detail::has_no_entries(x)) {
     for (index_t b = 0; b < batch; ++b) {

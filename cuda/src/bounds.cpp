@@ -28,27 +28,6 @@ constexpr int most_squarings = 60;
 constexpr int first_look = 8;
 constexpr int look_every = 2;
 
-bool is_complex(DType dtype) { return dtype == DType::complex64 || dtype == DType::complex128; }
-
-Storage certified_storage(DType dtype) {
-  return is_complex(dtype) ? Storage::complex128 : Storage::float64;
-}
-Storage plain_storage(DType dtype) {
-  switch (dtype) {
-    case DType::float64:
-      return Storage::float64;
-    case DType::complex64:
-      return Storage::complex64;
-    case DType::complex128:
-      return Storage::complex128;
-    case DType::float16:
-    case DType::bfloat16:
-    case DType::float32:
-      break;
-  }
-  return Storage::float32;
-}
-
 /// The batch, scaled and converted, its Gram matrices and their squares.
 class Squaring {
  public:
@@ -59,8 +38,7 @@ class Squaring {
     const index_t cols = a.shape.back();
     m_ = std::min(rows, cols);
     n_ = std::max(rows, cols);
-    batch_ = 1;
-    for (std::size_t d = 0; d + 2 < a.shape.size(); ++d) batch_ *= a.shape[d];
+    batch_ = batch_size(a);
     entrance_parts_ = batch_ == 0 || m_ == 0 ? 0 : entrance_parts(rows, cols);
   }
 
@@ -310,7 +288,8 @@ std::size_t count_bytes(F&& carve) {
 
 std::size_t gram_bound_workspace(const Queue& queue, const ArrayRef& a, int steps) {
   const DeviceGuard guard(queue.device);
-  Squaring squaring(queue, a, plain_storage(a.dtype), std::min(steps, most_squarings), false);
+  Squaring squaring(queue, a, storage_of(a.dtype, is_double(a.dtype)),
+                    std::min(steps, most_squarings), false);
   if (squaring.empty()) return 0;
   return count_bytes([&](Carver& carver) { squaring.carve(carver); });
 }
@@ -319,7 +298,7 @@ Status gram_bound(const Queue& queue, const ArrayRef& a, int steps, bool check_f
                   const ArrayRef& bound, Workspace workspace) {
   const DeviceGuard guard(queue.device);
   steps = std::min(steps, most_squarings);
-  Squaring squaring(queue, a, plain_storage(a.dtype), steps, false);
+  Squaring squaring(queue, a, storage_of(a.dtype, is_double(a.dtype)), steps, false);
   if (squaring.empty()) {
     const auto bytes =
         static_cast<std::size_t>(squaring.batch() * gramian::element_size(bound.dtype));
@@ -341,7 +320,7 @@ Status gram_bound(const Queue& queue, const ArrayRef& a, int steps, bool check_f
 
 std::size_t spectral_norm_bounds_workspace(const Queue& queue, const ArrayRef& a) {
   const DeviceGuard guard(queue.device);
-  Squaring squaring(queue, a, certified_storage(a.dtype), most_squarings + 1, true);
+  Squaring squaring(queue, a, storage_of(a.dtype, true), most_squarings + 1, true);
   if (squaring.empty()) return 0;
   return count_bytes([&](Carver& carver) { squaring.carve(carver); });
 }
@@ -349,8 +328,8 @@ std::size_t spectral_norm_bounds_workspace(const Queue& queue, const ArrayRef& a
 Status spectral_norm_bounds(const Queue& queue, const ArrayRef& a, const BoundsOptions& options,
                             Bracket& out, Workspace workspace) {
   const DeviceGuard guard(queue.device);
-  Squaring squaring(queue, a, certified_storage(a.dtype), most_squarings + 1, true);
-  const bool single = a.dtype != DType::float64 && a.dtype != DType::complex128;
+  Squaring squaring(queue, a, storage_of(a.dtype, true), most_squarings + 1, true);
+  const bool single = !is_double(a.dtype);
   if (squaring.empty())
     return single ? bracket_of_nothing<float>(queue, squaring.batch(), options.rtol, out)
                   : bracket_of_nothing<double>(queue, squaring.batch(), options.rtol, out);

@@ -20,18 +20,6 @@ __device__ double real_part(C v) {
     return static_cast<double>(v);
 }
 
-/// The sum of every thread's v, in an order that never changes; for thread 0.
-__device__ double sum_over_block(double v, double* shared) {
-  for (int lanes = 16; lanes > 0; lanes /= 2) v += __shfl_down_sync(0xffffffffu, v, lanes);
-  __syncthreads();  // what was in `shared` has been read
-  if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = v;
-  __syncthreads();
-  double sum = 0;
-  if (threadIdx.x == 0)
-    for (int w = 0; w < warps; ++w) sum += shared[w];
-  return sum;
-}
-
 template <class T>
 __global__ void __launch_bounds__(threads) follow_kernel(index_t m, Matrices h, NormParts squares,
                                                          SquareFigures* figures, double* scalars) {
@@ -53,11 +41,12 @@ __global__ void __launch_bounds__(threads) follow_kernel(index_t m, Matrices h, 
   for (index_t i = threadIdx.x; i < squares.count; i += threads)
     sum += squares.data[b * squares.count + i];
 
+  __shared__ double traces[warps];
   __shared__ double sums[warps];
   __shared__ double tops[threads];
   __shared__ index_t places[threads];
-  trace = sum_over_block(trace, sums);
-  sum = sum_over_block(sum, sums);
+  trace = block_sum<threads>(trace, traces);
+  sum = block_sum<threads>(sum, sums);
   tops[threadIdx.x] = top;
   places[threadIdx.x] = where;
   for (unsigned half = threads / 2; half > 0; half /= 2) {
@@ -105,10 +94,8 @@ __global__ void __launch_bounds__(threads)
     double2 w{0, 0};
     for (index_t j = lane; j < m; j += 32)
       w = multiply_add(rows[i * g.ld + j], conjugate_of(row_of_h[j]), w);
-    for (int lanes = 16; lanes > 0; lanes /= 2) {
-      w.x += __shfl_down_sync(0xffffffffu, w.x, lanes);
-      w.y += __shfl_down_sync(0xffffffffu, w.y, lanes);
-    }
+    w.x = warp_sum(w.x);
+    w.y = warp_sum(w.y);
     if (lane != 0) continue;
     const T v = conjugate_of(row_of_h[i]);
     above += real_of_product(v, w);
@@ -117,9 +104,10 @@ __global__ void __launch_bounds__(threads)
     else
       below = fma(v, v, below);
   }
-  __shared__ double sums[warps];
-  above = sum_over_block(above, sums);
-  below = sum_over_block(below, sums);
+  __shared__ double above_sums[warps];
+  __shared__ double below_sums[warps];
+  above = block_sum<threads>(above, above_sums);
+  below = block_sum<threads>(below, below_sums);
   if (threadIdx.x != 0) return;
   double* const to = parts + 2 * static_cast<index_t>(blockIdx.x);
   to[0] = above;
@@ -165,19 +153,19 @@ void with_storage(Storage storage, F&& f) {
 void follow(const Queue& queue, Storage storage, index_t batch, index_t m, Matrices h,
             NormParts squares, SquareFigures* figures, double* scalars) {
   with_storage(storage, [&](auto kind) {
-    launch_after(queue, follow_kernel<decltype(kind)>, static_cast<unsigned>(batch), threads,
+    launch_after(queue, follow_kernel<decltype(kind)>, grid_size(batch), threads,
                  "launching the figures of a square", m, h, squares, figures, scalars);
   });
 }
 
-index_t quotient_blocks(index_t m) { return std::min<index_t>((m + warps - 1) / warps, 128); }
+index_t quotient_blocks(index_t m) { return std::min<index_t>(ceil_div(m, warps), 128); }
 
 void quotient_parts(const Queue& queue, Storage storage, index_t batch, index_t m, Matrices g,
                     Matrices h, const SquareFigures* figures, double* parts) {
   const auto blocks = static_cast<unsigned>(quotient_blocks(m));
   const auto start = [&](auto kind) {
-    launch_after(queue, quotient_kernel<decltype(kind)>, static_cast<unsigned>(batch) * blocks,
-                 threads, "launching a Rayleigh quotient", m, blocks, g, h, figures, parts);
+    launch_after(queue, quotient_kernel<decltype(kind)>, grid_size(batch * blocks), threads,
+                 "launching a Rayleigh quotient", m, blocks, g, h, figures, parts);
   };
   if (storage == Storage::float64) return start(double{});
   if (storage == Storage::complex128) return start(double2{});
@@ -186,7 +174,7 @@ void quotient_parts(const Queue& queue, Storage storage, index_t batch, index_t 
 
 void finish_gram_bound(const Queue& queue, index_t batch, int steps, const SquareFigures* figures,
                        const Entrance& entrance, const ArrayRef& bound) {
-  const auto blocks = static_cast<unsigned>((batch + threads - 1) / threads);
+  const unsigned blocks = grid_size(ceil_div(batch, threads));
   const auto start = [&](auto* to) {
     using R = std::remove_pointer_t<decltype(to)>;
     launch_after(queue, finish_kernel<R>, blocks, threads, "launching the end of a Gram bound",

@@ -182,6 +182,11 @@ void copy_in(const Queue& queue, const ArrayRef& x, Storage storage, const Scali
 
 }  // namespace
 
+Storage storage_of(DType dtype, bool wide) {
+  if (is_complex(dtype)) return wide ? Storage::complex128 : Storage::complex64;
+  return wide ? Storage::float64 : Storage::float32;
+}
+
 index_t element_size(Storage storage) {
   switch (storage) {
     case Storage::float16:

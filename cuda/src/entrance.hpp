@@ -20,6 +20,9 @@ enum class Storage { float16, float32, float64, complex64, complex128 };
 
 index_t element_size(Storage storage);
 
+/// float64 or complex128 where `wide`, else float32 or complex64.
+Storage storage_of(DType dtype, bool wide);
+
 /// Figures of each matrix of the batch, in device memory.
 struct Entrance {
   double* parts;  // [batch][entrance_parts(rows, cols)]

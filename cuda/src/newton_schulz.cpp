@@ -25,20 +25,6 @@ namespace {
 
 enum class Road { nothing, small_half, small_simt, large };
 
-Storage storage_for(DType dtype, Arithmetic arithmetic) {
-  const bool complex = dtype == DType::complex64 || dtype == DType::complex128;
-  switch (arithmetic) {
-    case Arithmetic::half:
-      return Storage::float16;
-    case Arithmetic::tf32:
-    case Arithmetic::float32:
-      return complex ? Storage::complex64 : Storage::float32;
-    case Arithmetic::float64:
-      break;
-  }
-  return complex ? Storage::complex128 : Storage::float64;
-}
-
 class Call {
  public:
   Call(const Queue& queue, const ArrayRef& x, const ArrayRef& out,
@@ -48,9 +34,10 @@ class Call {
     cols_ = x.shape.back();
     m_ = std::min(rows_, cols_);
     n_ = std::max(rows_, cols_);
-    batch_ = 1;
-    for (std::size_t d = 0; d + 2 < x.shape.size(); ++d) batch_ *= x.shape[d];
-    storage_ = storage_for(x.dtype, options.arithmetic);
+    batch_ = batch_size(x);
+    storage_ = options.arithmetic == Arithmetic::half
+                   ? Storage::float16
+                   : storage_of(x.dtype, options.arithmetic == Arithmetic::float64);
     if (batch_ == 0 || m_ == 0) {
       road_ = Road::nothing;
     } else {

@@ -12,9 +12,7 @@
 namespace gramian::python {
 
 /// The type of figures about arrays of this type.
-inline DType figures_of(DType type) {
-  return type == DType::float64 || type == DType::complex128 ? DType::float64 : DType::float32;
-}
+inline DType figures_of(DType type) { return is_double(type) ? DType::float64 : DType::float32; }
 
 inline void raise_for(Status status, const char* name) {
   switch (status) {

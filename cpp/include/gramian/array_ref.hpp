@@ -33,6 +33,13 @@ struct ArrayRef {
   }
 };
 
+/// Number of matrices.
+inline index_t batch_size(const ArrayRef& a) {
+  index_t size = 1;
+  for (std::size_t d = 0; d + 2 < a.shape.size(); ++d) size *= a.shape[d];
+  return size;
+}
+
 /// First and one past last byte that the array's strides can reach. Not for arrays without entries.
 inline std::pair<std::uintptr_t, std::uintptr_t> extent(const ArrayRef& a) {
   index_t low = 0;

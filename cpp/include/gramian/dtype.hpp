@@ -27,6 +27,15 @@ constexpr int element_size(DType dtype) {
   return 0;
 }
 
+constexpr bool is_complex(DType dtype) {
+  return dtype == DType::complex64 || dtype == DType::complex128;
+}
+
+/// Whether its real numbers are float64.
+constexpr bool is_double(DType dtype) {
+  return dtype == DType::float64 || dtype == DType::complex128;
+}
+
 /// IEEE binary16.
 struct Half {
   std::uint16_t bits;
