@@ -195,6 +195,7 @@ Status gram_bound(const ArrayRef& a, int steps, bool check_finite, const ArrayRe
 Status spectral_norm_bounds(const ArrayRef& a, const BoundsOptions& options, Bracket& out) {
   // Also where nothing else of the library is linked that would say so.
   [[maybe_unused]] static const bool blas_is_quiet = (detail::blas_use_one_thread(), true);
+  out.method = options.method == BoundsMethod::automatic ? BoundsMethod::cholesky : options.method;
   const index_t count = batch_size(a);
   if (count == 0) return Status::ok;
   if (detail::has_no_entries(a)) {

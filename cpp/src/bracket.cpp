@@ -50,6 +50,7 @@ class Bracketing {
       case BoundsMethod::gram:
         by_squaring();
         break;
+      case BoundsMethod::automatic:  // no shape was found on which another is faster
       case BoundsMethod::cholesky:
         if (!by_lanczos()) by_eigenvector();
         break;
@@ -212,7 +213,8 @@ template <class T>
 std::size_t bracket_workspace(index_t rows, index_t cols, BoundsMethod method) {
   const index_t n = std::min(rows, cols);
   std::size_t road = eigenvector_workspace<T>(n);
-  if (method == BoundsMethod::cholesky) road = std::max(road, Lanczos<T>::workspace(n));
+  if (method == BoundsMethod::cholesky || method == BoundsMethod::automatic)
+    road = std::max(road, Lanczos<T>::workspace(n));
   if (method == BoundsMethod::gram)
     road = Workspace::bytes_for<T>(n * n) + Workspace::bytes_for<double>(n) +
            product_workspace<T>(n, n);

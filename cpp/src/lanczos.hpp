@@ -11,18 +11,11 @@
 #include "blas.hpp"
 #include "gramian/context.hpp"
 #include "gramian/matrix_view.hpp"
+#include "gramian/start_vector.hpp"
+#include "gramian/tridiagonal.hpp"
 #include "gramian/workspace.hpp"
 
 namespace gramian::detail {
-
-/// Uniform in (-1, 1), from a counter (SplitMix64): the same on every machine.
-inline double random_entry(std::uint64_t seed, std::uint64_t index) {
-  std::uint64_t z = seed * 0xd1342543de82ef95ull + (index + 1) * 0x9e3779b97f4a7c15ull;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-  z ^= z >> 31;
-  return static_cast<double>(z >> 11) * 0x1p-52 - 1.0 + 0x1p-53;
-}
 
 /// y <- G x for a Hermitian G, row-major; cut into rows by n alone, so that the bits do not depend
 /// on the number of threads.
@@ -69,75 +62,6 @@ void add_multiple(double a, const T* x, index_t n, T* y) {
   const index_t count = n * (is_complex_v<T> ? 2 : 1);
   for (index_t j = 0; j < count; ++j) to[j] += a * from[j];
 }
-
-/// Symmetric tridiagonal matrix: diagonal a, next to it b.
-struct Tridiagonal {
-  const double* a;
-  const double* b;
-  index_t n;
-
-  /// Eigenvalues above x, by the signs of the pivots of T - x I (Sylvester).
-  index_t count_above(double x) const {
-    index_t count = 0;
-    double pivot = 1;
-    for (index_t i = 0; i < n; ++i) {
-      pivot = a[i] - x - (i ? b[i - 1] * b[i - 1] / pivot : 0.0);
-      if (pivot == 0) pivot = 0x1p-500;
-      count += pivot > 0;
-    }
-    return count;
-  }
-
-  /// The largest eigenvalue, from above, by Laguerre's iteration on det(x I - T): monotone and
-  /// cubic, some five steps where bisection takes fifty. With q_i the pivots of x I - T and t_i
-  /// their logarithmic derivatives, the sums of t_i and of -t_i' are those of 1 / (x - theta) and
-  /// of its square over the eigenvalues.
-  double largest() const {
-    double x = 0;
-    for (index_t i = 0; i < n; ++i)
-      x = std::max(x, a[i] + (i ? b[i - 1] : 0.0) + (i + 1 < n ? b[i] : 0.0));
-    x += 0x1p-40 * x;
-    const auto order = static_cast<double>(n);
-    for (int step = 0; step < 50; ++step) {
-      double sum = 0;
-      double squares = 0;
-      double q = 1;
-      double t = 0;
-      double dt = 0;
-      for (index_t i = 0; i < n; ++i) {
-        const double r = i ? b[i - 1] * b[i - 1] / q : 0.0;
-        q = x - a[i] - r;
-        if (!(q > 0)) return x;  // there, but for rounding
-        const double du = r * (dt - t * t);
-        t = (1 + r * t) / q;
-        dt = du / q - t * t;
-        sum += t;
-        squares -= dt;
-      }
-      const double root = std::sqrt(std::max(0.0, (order - 1) * (order * squares - sum * sum)));
-      const double next = x - order / (sum + root);
-      if (!(x - next > 0x1p-46 * x)) return x;
-      x = next;
-    }
-    return x;
-  }
-
-  /// Unit eigenvector of the largest eigenvalue, by two steps of inverse iteration with x just
-  /// above it: x I - T is positive definite there, and elimination needs no exchange of rows.
-  void eigenvector(double x, double* y, double* pivots) const {
-    for (index_t i = 0; i < n; ++i) {
-      pivots[i] = x - a[i] - (i ? b[i - 1] * b[i - 1] / pivots[i - 1] : 0.0);
-      if (!(pivots[i] > 0)) pivots[i] = 0x1p-52 * x + 0x1p-500;
-      y[i] = 1;
-    }
-    for (int step = 0; step < 2; ++step) {
-      for (index_t i = 1; i < n; ++i) y[i] += b[i - 1] / pivots[i - 1] * y[i - 1];
-      for (index_t i = n; i-- > 0;) y[i] = (y[i] + (i + 1 < n ? b[i] * y[i + 1] : 0.0)) / pivots[i];
-      const double norm = std::sqrt(real_dot(y, y, n));
-      for (index_t i = 0; i < n; ++i) y[i] /= norm;
-    }
-  }
-};
 
 template <class T>
 class Lanczos {
@@ -203,19 +127,10 @@ class Lanczos {
     if (!invariant_) normalize(w, b_[j]);
   }
 
-  /// Residual r = ||G v - theta v|| = b |y_last|. An eigenvalue lies within r of theta, and within
-  /// r^2 / gap if the others keep away by gap (Kato-Temple); the Ritz values stand for them.
   bool settled(double tolerance) {
-    const Tridiagonal t{a_, b_, steps_};
-    const double above = t.largest();
-    t.eigenvector(above, y_, pivots_);
-    theta_ = std::max(theta_, above * (1 - 0x1p-44));
-    if (invariant_ || steps_ == n_) return true;
-    const double residual = b_[steps_ - 1] * std::abs(y_[steps_ - 1]);
-    const double wanted = tolerance * theta_;
-    if (residual <= wanted) return true;
-    const double gap = residual * residual / wanted;
-    return gap < theta_ && t.count_above(theta_ - gap) <= 1;
+    const bool close =
+        ritz_settled({a_, b_, steps_}, b_[steps_ - 1], tolerance, y_, pivots_, theta_);
+    return close || invariant_ || steps_ == n_;
   }
 
   Context& ctx_;

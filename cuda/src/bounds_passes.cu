@@ -4,6 +4,7 @@
 
 #include "dependent_launch.cuh"
 #include "element.cuh"
+#include "vector_arithmetic.cuh"
 
 namespace gramian::cuda {
 
@@ -65,15 +66,6 @@ __global__ void __launch_bounds__(threads) follow_kernel(index_t m, Matrices h, 
   to[1] = to[2] = 0;
 }
 
-__device__ double2 multiply_add(double a, double v, double2 sum) { return {fma(a, v, sum.x), 0}; }
-__device__ double2 multiply_add(double2 a, double2 v, double2 sum) {
-  return {fma(a.x, v.x, fma(-a.y, v.y, sum.x)), fma(a.x, v.y, fma(a.y, v.x, sum.y))};
-}
-__device__ double conjugate_of(double v) { return v; }
-__device__ double2 conjugate_of(double2 v) { return {v.x, -v.y}; }
-__device__ double real_of_product(double v, double2 w) { return v * w.x; }  // conj(v) w
-__device__ double real_of_product(double2 v, double2 w) { return fma(v.x, w.x, v.y * w.y); }
-
 /// A warp takes a row of G at a time.
 template <class T>
 __global__ void __launch_bounds__(threads)
@@ -84,25 +76,18 @@ __global__ void __launch_bounds__(threads)
   const index_t block = blockIdx.x % blocks;
   const T* const rows = static_cast<const T*>(g.data) + b * g.stride;
   // Row `top` of H is its column's conjugate, and adjacent in memory.
-  const T* const row_of_h = static_cast<const T*>(h.data) + b * h.stride +
-                            static_cast<index_t>(figures[b].top_index) * h.ld;
+  const index_t top = figures ? static_cast<index_t>(figures[b].top_index) : 0;
+  const T* const row_of_h = static_cast<const T*>(h.data) + b * h.stride + top * h.ld;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   double above = 0;
   double below = 0;
   for (index_t i = block * warps + static_cast<index_t>(threadIdx.x) / 32; i < m;
        i += static_cast<index_t>(blocks) * warps) {
-    double2 w{0, 0};
-    for (index_t j = lane; j < m; j += 32)
-      w = multiply_add(rows[i * g.ld + j], conjugate_of(row_of_h[j]), w);
-    w.x = warp_sum(w.x);
-    w.y = warp_sum(w.y);
+    const double2 w = row_times_vector<true>(rows + i * g.ld, row_of_h, m, lane);
     if (lane != 0) continue;
     const T v = conjugate_of(row_of_h[i]);
     above += real_of_product(v, w);
-    if constexpr (is_complex_number<T>)
-      below += fma(v.x, v.x, v.y * v.y);
-    else
-      below = fma(v, v, below);
+    below += squared(v);
   }
   __shared__ double above_sums[warps];
   __shared__ double below_sums[warps];

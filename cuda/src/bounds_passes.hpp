@@ -21,8 +21,9 @@ struct SquareFigures {
 void follow(const Queue& queue, Storage storage, index_t batch, index_t m, Matrices h,
             NormParts squares, SquareFigures* figures, double* scalars);
 
-/// With v the column of H that the figures name: parts[b][block] = {v^H G v, v^H v} over the rows
-/// of each of quotient_blocks(m) blocks. Storage: float64 or complex128.
+/// With v the column of H that the figures name, or without figures the first: parts[b][block] =
+/// {v^H G v, v^H v} over the rows of each of quotient_blocks(m) blocks. Storage: float64 or
+/// complex128.
 void quotient_parts(const Queue& queue, Storage storage, index_t batch, index_t m, Matrices g,
                     Matrices h, const SquareFigures* figures, double* parts);
 index_t quotient_blocks(index_t m);

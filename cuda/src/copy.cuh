@@ -1,6 +1,8 @@
 // One batch of matrices to another in any layout and type, scaled on the way.
 #pragma once
 
+#include <algorithm>
+
 #include "dependent_launch.cuh"
 #include "element.cuh"
 #include "entrance.hpp"
@@ -143,9 +145,10 @@ template <class T>
 inline constexpr int vector_run = vector_bytes / static_cast<int>(sizeof(T));
 
 /// Entries that copy_along moves together, and how many such runs a thread loads before it waits
-/// for the first (64 bytes in flight).
+/// for the first (64 bytes in flight). A run fills 16 bytes of the wider type, so that neighbouring
+/// threads write without gaps, but never less than 8 of the narrower.
 template <class In, class Out>
-inline constexpr int along_run = sizeof(In) < sizeof(Out) ? vector_run<In> : vector_run<Out>;
+inline constexpr int along_run = std::max(vector_run<Out>, 8 / static_cast<int>(sizeof(In)));
 template <class In, class Out>
 inline constexpr int along_runs = 64 / (along_run<In, Out> * static_cast<int>(sizeof(In)));
 

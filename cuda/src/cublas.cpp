@@ -1,16 +1,14 @@
 #include "cublas.hpp"
 
-#include <dlfcn.h>
-
 #include <algorithm>
-#include <atomic>
 #include <cstdint>
-#include <cstdlib>
 #include <limits>
 #include <map>
 #include <mutex>
 #include <new>
 #include <utility>
+
+#include "shared_library.hpp"
 
 namespace gramian::cuda {
 
@@ -46,23 +44,15 @@ struct Library {
   GemmStridedBatchedEx<std::int64_t> gemm_64;
 };
 
-constexpr const char* versions[] = {"13", "12"};
-
-template <class F>
-void resolve(void* library, F& function, const char* name) {
-  function = reinterpret_cast<F>(dlsym(library, name));
-  if (!function) throw Error(std::string("cuBLAS lacks the function ") + name);
-}
-
-Library resolve_all(void* handle) {
+Library resolve_all(const SharedLibrary& handle) {
   Library l{};
-  resolve(handle, l.create, "cublasCreate_v2");
-  resolve(handle, l.set_stream, "cublasSetStream_v2");
-  resolve(handle, l.set_workspace, "cublasSetWorkspace_v2");
-  resolve(handle, l.set_math_mode, "cublasSetMathMode");
-  resolve(handle, l.status_string, "cublasGetStatusString");
-  resolve(handle, l.gemm, "cublasGemmStridedBatchedEx");
-  resolve(handle, l.gemm_64, "cublasGemmStridedBatchedEx_64");
+  handle.resolve(l.create, "cublasCreate_v2");
+  handle.resolve(l.set_stream, "cublasSetStream_v2");
+  handle.resolve(l.set_workspace, "cublasSetWorkspace_v2");
+  handle.resolve(l.set_math_mode, "cublasSetMathMode");
+  handle.resolve(l.status_string, "cublasGetStatusString");
+  handle.resolve(l.gemm, "cublasGemmStridedBatchedEx");
+  handle.resolve(l.gemm_64, "cublasGemmStridedBatchedEx_64");
   return l;
 }
 
@@ -70,7 +60,6 @@ Library resolve_all(void* handle) {
 /// handles cannot be destroyed without it.
 struct State {
   std::mutex mutex;
-  std::vector<std::string> directories;
   const Library* library = nullptr;
   std::map<int, std::vector<Handle>> idle;  // handles that nobody uses, by device
 };
@@ -80,41 +69,12 @@ State& state() {
   return *it;
 }
 
-void* open_from(const std::string& directory, const std::string& version, std::string& tried) {
-  // libcublas needs libcublasLt, which its own search path need not find; once loaded it counts.
-  dlopen((directory + "/libcublasLt.so." + version).c_str(), RTLD_NOW | RTLD_LOCAL);
-  void* const found =
-      dlopen((directory + "/libcublas.so." + version).c_str(), RTLD_NOW | RTLD_LOCAL);
-  const char* const error = found ? nullptr : dlerror();
-  if (error) tried += std::string("\n  ") + error;
-  return found;
-}
-
-void* open_library(const std::vector<std::string>& directories) {
-  for (const char* version : versions)
-    if (void* found = dlopen((std::string("libcublas.so.") + version).c_str(),
-                             RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD))
-      return found;
-  std::string tried;
-  for (const std::string& directory : directories)
-    for (const char* version : versions)
-      if (void* found = open_from(directory, version, tried)) return found;
-  for (const char* version : versions) {
-    const std::string name = std::string("libcublas.so.") + version;
-    if (void* found = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL)) return found;
-    const char* const error = dlerror();
-    tried += "\n  " + (error ? std::string(error) : name);
-  }
-  for (const char* version : versions)
-    if (void* found = open_from("/usr/local/cuda/lib64", version, tried)) return found;
-  throw Error(
-      "cuBLAS (version 12 or 13) was not found; `pip install nvidia-cublas` provides it. Tried:" +
-      tried);
-}
-
-/// Needs the lock. A failure is not remembered: the directories may be set later.
+/// Needs the lock. A failure is not remembered: the library may be found later.
 const Library& library(State& s) {
-  if (!s.library) s.library = new Library(resolve_all(open_library(s.directories)));
+  if (!s.library)
+    s.library = new Library(
+        resolve_all(SharedLibrary({"libcublas.so.13", "libcublas.so.12"},
+                                  {"libcublasLt.so.13", "libcublasLt.so.12"}, "nvidia-cublas")));
   return *s.library;
 }
 
@@ -130,28 +90,6 @@ void check_blas(const Library& l, BlasStatus status, const char* what) {
   throw Error(std::string(what) + ": " + l.status_string(status));
 }
 
-/// Lets this thread allocate although some stream is being captured: a new handle may have to.
-class Relaxed {
- public:
-  Relaxed() { check(cudaThreadExchangeStreamCaptureMode(&mode_), "capture mode"); }
-  ~Relaxed() {
-    if (cudaThreadExchangeStreamCaptureMode(&mode_) != cudaSuccess) cudaGetLastError();
-  }
-  Relaxed(const Relaxed&) = delete;
-  Relaxed& operator=(const Relaxed&) = delete;
-
- private:
-  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
-};
-
-bool emulation_wished() {
-  const char* const wish = std::getenv("CUBLAS_EMULATE_DOUBLE_PRECISION");
-  return wish && *wish && std::string(wish) != "0";
-}
-
-/// Whether a handle was made while the environment asked for it: it may remember.
-std::atomic<bool> emulation_seen = false;
-
 Handle take_handle(int device) {
   State& s = state();
   const Library* l = nullptr;
@@ -165,9 +103,8 @@ Handle take_handle(int device) {
       return handle;
     }
   }
-  const Relaxed relaxed;
+  const RelaxedCapture relaxed;
   Handle handle = nullptr;
-  if (emulation_wished()) emulation_seen = true;
   check_blas(*l, l->create(&handle), "cublasCreate");
   check_blas(*l, l->set_math_mode(handle, math_mode), "cublasSetMathMode");
   return handle;
@@ -226,25 +163,12 @@ BlasStatus run(GemmStridedBatchedEx<Int> function, Handle handle, const Gemm& g)
 
 }  // namespace
 
-void set_library_directories(std::vector<std::string> directories) {
-  State& s = state();
-  const std::lock_guard lock(s.mutex);
-  s.directories = std::move(directories);
-}
-
 std::size_t cublas_workspace_bytes(int device) {
   int major = 0;
   check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
         "cudaDeviceGetAttribute");
   // NVIDIA's recommendation for cublasSetWorkspace: 32 MiB from Hopper on, else 4 MiB.
   return static_cast<std::size_t>(major >= 9 ? 32 : 4) << 20;
-}
-
-void refuse_emulation() {
-  if (emulation_wished() || emulation_seen)
-    throw Error(
-        "certified bounds need cuBLAS's own float64; start the process without "
-        "CUBLAS_EMULATE_DOUBLE_PRECISION");
 }
 
 Cublas::Cublas(const Queue& queue, void* workspace, std::size_t bytes)

@@ -14,16 +14,8 @@
 
 namespace gramian::cuda {
 
-/// Where to look for cuBLAS besides the process and the loader's own path. For calls to come; once
-/// the library is loaded it stays.
-void set_library_directories(std::vector<std::string> directories);
-
 /// Bytes of workspace that cuBLAS's kernels are tuned for on this device.
 std::size_t cublas_workspace_bytes(int device);
-
-/// Throws Error if the environment has cuBLAS imitate float64 by narrower formats, as the user may
-/// wish for speed: bounds on rounding errors do not hold for that.
-void refuse_emulation();
 
 enum class Op { none, transpose, adjoint };
 

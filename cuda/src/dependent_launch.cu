@@ -2,6 +2,7 @@
 
 #include <map>
 #include <mutex>
+#include <set>
 #include <utility>
 
 namespace gramian::cuda {
@@ -21,6 +22,16 @@ bool waits_for_earlier(const void* kernel, int device) {
       attributes.ptxVersion >= first_with_wait && attributes.binaryVersion >= first_with_wait;
   known[key] = waits;
   return waits;
+}
+
+void allow_shared_memory(const void* kernel, int device, int bytes) {
+  static std::mutex mutex;
+  static std::set<std::pair<const void*, int>> asked;
+  const std::lock_guard lock(mutex);
+  if (asked.contains({kernel, device})) return;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+        "asking for shared memory");
+  asked.insert({kernel, device});
 }
 
 }  // namespace gramian::cuda

@@ -20,20 +20,36 @@ __device__ __forceinline__ void await_earlier_kernels() {
 /// Whether the kernel's code for this device has the wait above: only then may it start early.
 bool waits_for_earlier(const void* kernel, int device);
 
+/// Lets the kernel have that much dynamic shared memory on the device. Asked for once.
+void allow_shared_memory(const void* kernel, int device, int bytes);
+
+struct Grid {
+  unsigned blocks;
+  unsigned threads;
+  unsigned shared_bytes = 0;  // dynamic; beyond 48 KB after allow_shared_memory()
+};
+
 template <class... Parameters, class... Arguments>
-void launch_after(const Queue& queue, void (*kernel)(Parameters...), unsigned blocks,
-                  unsigned threads, const char* what, Arguments&&... arguments) {
+void launch_after(const Queue& queue, void (*kernel)(Parameters...), Grid grid, const char* what,
+                  Arguments&&... arguments) {
   cudaLaunchAttribute early{};
   early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   early.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(blocks);
-  config.blockDim = dim3(threads);
+  config.gridDim = dim3(grid.blocks);
+  config.blockDim = dim3(grid.threads);
+  config.dynamicSmemBytes = grid.shared_bytes;
   config.stream = queue.stream;
   config.attrs = &early;
   config.numAttrs = waits_for_earlier(reinterpret_cast<const void*>(kernel), queue.device) ? 1 : 0;
   check(cudaLaunchKernelEx(&config, kernel, Parameters(std::forward<Arguments>(arguments))...),
         what);
+}
+
+template <class... Parameters, class... Arguments>
+void launch_after(const Queue& queue, void (*kernel)(Parameters...), unsigned blocks,
+                  unsigned threads, const char* what, Arguments&&... arguments) {
+  launch_after(queue, kernel, Grid{blocks, threads}, what, std::forward<Arguments>(arguments)...);
 }
 
 }  // namespace gramian::cuda

@@ -8,4 +8,7 @@ bool is_hopper(int device);
 
 int multiprocessors(int device);
 
+/// Whether float64 on tensor cores is as fast as float32 without them: on data-center GPUs.
+bool float64_is_fast(int device);
+
 }  // namespace gramian::cuda

@@ -55,17 +55,18 @@ __device__ To convert(From v) {
 inline constexpr int vector_bytes = 16;
 
 /// v <- `count` <= N elements from p on, `stride` apart; zeros for the rest. `vector`: neighbours,
-/// aligned to vector_bytes.
+/// aligned to vector_bytes, or to the run's own size where that is half of it.
 template <int N, class T>
 __device__ __forceinline__ void load_run(const T* p, index_t stride, int count, bool vector,
                                          T (&v)[N]) {
-  static_assert(N * sizeof(T) % vector_bytes == 0);
+  using Bits = std::conditional_t<N * sizeof(T) == sizeof(uint2), uint2, uint4>;
+  static_assert(N * sizeof(T) % sizeof(Bits) == 0);
   if (vector && count == N) {
-    constexpr int each = vector_bytes / static_cast<int>(sizeof(T));
+    constexpr int each = static_cast<int>(sizeof(Bits) / sizeof(T));
 #pragma unroll
     for (int i = 0; i < N / each; ++i) {
-      const uint4 bits = reinterpret_cast<const uint4*>(p)[i];
-      memcpy(static_cast<void*>(v + i * each), &bits, vector_bytes);
+      const Bits bits = reinterpret_cast<const Bits*>(p)[i];
+      memcpy(static_cast<void*>(v + i * each), &bits, sizeof bits);
     }
   } else {
 #pragma unroll

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "float64_product.hpp"
 #include "product_passes.cuh"
 
 namespace gramian::cuda {
@@ -124,6 +125,7 @@ std::size_t GeneralProducts::scratch_bytes(Storage storage, index_t batch, index
 }
 
 index_t GeneralProducts::norm_count(Storage storage, index_t m) {
+  if (in_float64(storage)) return float64_norm_count(m);
   const index_t tiles = ceil_div(m, tile_side_of(storage));
   return std::min(tiles * (tiles + 1) / 2, max_parts);
 }
@@ -143,6 +145,9 @@ void GeneralProducts::hermitian(Matrices s, Matrices z, index_t depth, Matrices 
                                 const Scalars& scalars, NormParts norm) {
   if (norm.data && norm.count != norm_count()) throw Error("a norm has another number of parts");
   const DeviceGuard guard(queue_.device);
+  if (in_float64(storage_))
+    return float64_product(queue_, storage_, batch_, m_, depth, s, z, d, c, scalars, norm,
+                           float64_tile(queue_, storage_, batch_, m_));
   const Storage raw_type = raw_storage(storage_);
   Matrices raw = c;
   if (!c || raw_type != storage_) {

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "bounds_methods.hpp"
 #include "dlpack.hpp"
 #include "gramian/bounds.hpp"
 #include "results.hpp"
@@ -16,26 +17,6 @@ ArrayRef matrices(const Array& a, const std::string& dtype) {
   ArrayRef in = a.ref("a", dtype_from_name(dtype), false);
   if (in.shape.size() < 2) throw py::value_error("a must have at least 2 dimensions");
   return in;
-}
-
-BoundsMethod method_from(const std::string& name) {
-  if (name == "gram") return BoundsMethod::gram;
-  // "auto" as well: no shape was found on which another is faster (docs/notes/bounds.md).
-  if (name == "cholesky" || name == "auto") return BoundsMethod::cholesky;
-  if (name == "eigh") return BoundsMethod::eigh;
-  throw py::value_error("unknown method " + name);
-}
-
-const char* name_of(BoundsMethod method) {
-  switch (method) {
-    case BoundsMethod::gram:
-      return "gram";
-    case BoundsMethod::cholesky:
-      return "cholesky";
-    case BoundsMethod::eigh:
-      break;
-  }
-  return "eigh";
 }
 
 }  // namespace
@@ -81,7 +62,7 @@ void bind_bounds(py::module_& m) {
           status = spectral_norm_bounds(in, options, out);
         }
         raise_for(status, "a");
-        return py::make_tuple(out.iterations, name_of(options.method));
+        return py::make_tuple(out.iterations, name_of(out.method));
       },
       py::arg("a"), py::arg("dtype"), py::arg("rtol"), py::arg("method"), py::arg("seed"),
       py::arg("check_finite"), py::arg("lower").none(true) = py::none(),

@@ -2,8 +2,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include "cublas.hpp"
 #include "gramian/cuda/device_info.hpp"
+#include "shared_library.hpp"
 
 namespace gramian::python {
 

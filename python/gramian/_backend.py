@@ -44,7 +44,7 @@ def cuda_module() -> ModuleType | None:
 
 
 def _library_directories() -> list[Path]:
-    """Directories that hold a cuBLAS, the likeliest first.
+    """Directories that hold cuBLAS, cuSOLVER or what they need, the likeliest first.
 
     The packages of nvidia's that torch and CuPy depend on come first: another cuBLAS beside the
     one that those have loaded would cost its memory twice. None of them is imported.
@@ -54,9 +54,12 @@ def _library_directories() -> list[Path]:
     for root in (spec and spec.submodule_search_locations) or ():
         # cu13 has all of a toolkit; before that each library had a package of its own.
         toolkits = sorted(Path(root).glob("cu[0-9]*/lib"), reverse=True)
-        candidates += [*toolkits, Path(root, "cublas", "lib")]
+        libraries = (
+            Path(root, name, "lib") for name in ("cublas", "cusolver", "cusparse", "nvjitlink")
+        )
+        candidates += [*toolkits, *libraries]
     for variable in ("CUDA_PATH", "CUDA_HOME", "CONDA_PREFIX"):
         if home := os.environ.get(variable):
             candidates += [Path(home, "lib64"), Path(home, "lib")]
     candidates += [Path(sys.prefix, "lib"), Path("/usr/local/cuda/lib64")]
-    return [path for path in dict.fromkeys(candidates) if any(path.glob("libcublas.so*"))]
+    return [path for path in dict.fromkeys(candidates) if any(path.glob("lib*.so*"))]

@@ -194,7 +194,9 @@ def spectral_norm_bounds(
         `a` has under 2 dimensions or holds NaN or infinity; an option has a value that is not
         allowed.
     NotImplementedError
-        `a` lies on a GPU and `method` is ``"cholesky"`` or ``"eigh"``.
+        `a` lies on a GPU and `method` is ``"eigh"``.
+    RuntimeError
+        `a` lies on a GPU, `method` is ``"cholesky"`` and cuSOLVER cannot be found.
     ImportError
         `a` lies on a GPU and the CUDA module is not installed.
 
@@ -383,25 +385,26 @@ def _bracket(
     """Fill the arrays of figures given; how many iterations, and by which method."""
     arrays = {name: array.capsule() for name, array in figures.items()}
     backend = _backend.for_device(checked.device)
+    found: tuple[int, str]
     if checked.device[0] == "cpu":
-        found: tuple[int, str] = backend.spectral_norm_bounds(
+        found = backend.spectral_norm_bounds(
             checked.capsule(), checked.dtype, rtol, method, seed, checks, **arrays
         )
         return found
-    if method not in ("auto", "gram"):
-        raise NotImplementedError(
-            f"method is {method!r}; on a GPU there are 'auto' and 'gram' so far"
-        )
+    if method == "eigh":
+        raise NotImplementedError("method is 'eigh'; a GPU has 'auto', 'gram' and 'cholesky'")
     names = ("lower", "upper", "converged", "estimate", "stable_rank")
-    squared: int = backend.spectral_norm_bounds(
+    found = backend.spectral_norm_bounds(
         checked.capsule(),
         checked.dtype,
         rtol,
+        method,
+        seed,
         checks,
         *(arrays.get(name) for name in names),
         *_queue(checked),
     )
-    return squared, "gram"
+    return found
 
 
 def _whole_number(value: Any, name: str) -> int:

@@ -51,6 +51,8 @@ def spectral_norm_bounds(
     a: object,
     dtype: str,
     rtol: float,
+    method: str,
+    seed: int,
     check_finite: bool,
     lower: object | None,
     upper: object | None,
@@ -60,4 +62,4 @@ def spectral_norm_bounds(
     device: int,
     stream: int,
     allocate: Callable[[int], object],
-) -> int: ...
+) -> tuple[int, str]: ...

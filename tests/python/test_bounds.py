@@ -24,7 +24,10 @@ from tests.reference import bounds as reference
 from tests.reference import matrices
 
 METHODS = ("gram", "cholesky", "eigh")
-ROADS = (*METHODS, pytest.param("gpu", marks=pytest.mark.gpu))
+ROADS = (
+    *METHODS,
+    *(pytest.param(f"gpu-{method}", marks=pytest.mark.gpu) for method in ("gram", "cholesky")),
+)
 TRIALS = float(os.environ.get("BOUNDS_TRIALS", "1"))
 # Below what rounding allows: the bracket is then as tight as its proof permits.
 TIGHTEST = 1e-300
@@ -36,13 +39,14 @@ def trials(count):
 
 
 def bracket(x, *, method, **options):
-    """By one of the CPU's methods, or on a GPU; the results are NumPy's."""
-    if method != "gpu":
+    """By a method on the CPU or, as "gpu-...", on a GPU; the results are NumPy's."""
+    place, _, method = method.rpartition("-")
+    if not place:
         return gm.spectral_norm_bounds(x, method=method, **options)
     import torch
 
     x = torch.from_numpy(np.array(x)).cuda()
-    b = gm.spectral_norm_bounds(x, check_finite=True, **options)
+    b = gm.spectral_norm_bounds(x, method=method, check_finite=True, **options)
     arrays = {name: getattr(b, name).cpu().numpy()[()] for name in ("lower", "upper", "converged")}
     return dataclasses.replace(b, **arrays)
 

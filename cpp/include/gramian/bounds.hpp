@@ -30,14 +30,15 @@ Status gram_bound(const ArrayRef& a, int steps, bool check_finite, const ArrayRe
 
 /// How an upper bound on the largest eigenvalue of the Gram matrix is found and proved.
 enum class BoundsMethod {
-  gram,      // repeated squaring, rounding errors substituted back
-  cholesky,  // Lanczos, then one verified Cholesky factorization (Rump, BIT 46, 2006): the fastest
-  eigh,      // LAPACK's eigenvalue, then the same factorization
+  automatic,  // the fastest
+  gram,       // repeated squaring, rounding errors substituted back
+  cholesky,   // Lanczos, then one verified Cholesky factorization (Rump, BIT 46, 2006)
+  eigh,       // LAPACK's eigenvalue, then the same factorization
 };
 
 struct BoundsOptions {
   double rtol = 1e-6;
-  BoundsMethod method = BoundsMethod::cholesky;
+  BoundsMethod method = BoundsMethod::automatic;
   std::uint64_t seed = 0;  // of the start vector of Lanczos
   bool check_finite = true;
 };
@@ -51,6 +52,7 @@ struct Bracket {
   ArrayRef estimate;     // of sigma_1, between the two
   ArrayRef stable_rank;  // estimate of ||A||_F^2 / sigma_1^2; 0 for a zero matrix
   int iterations = 0;    // the most squarings or Lanczos steps that a matrix took
+  BoundsMethod method = BoundsMethod::automatic;  // the one used
 };
 
 /// Zero matrices give 0 throughout; without check_finite NaN or infinity gives NaN.

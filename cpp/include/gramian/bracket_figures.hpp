@@ -18,6 +18,22 @@ struct Proved {
   int iterations;
 };
 
+/// What a bracket should reach, once it is rounded to the type of the results.
+struct Goal {
+  double rtol;
+  int exponent;  // X is 2^-exponent times the input
+  bool single;   // results are float32
+
+  /// An upper bound on 2^-exponent sigma_1 that, rounded outwards, is within rtol of this lower
+  /// one rounded outwards, with an ulp to spare for whoever divides the two.
+  double upper(double lower) const {
+    const double returned = single
+                                ? static_cast<double>(rounding::round_down<float>(lower, exponent))
+                                : rounding::round_down<double>(lower, exponent);
+    return std::ldexp(returned, -exponent) * (1 + rtol) * (1 - (single ? 0x1p-22 : 0x1p-51));
+  }
+};
+
 /// What is returned of it. R is the type of the results.
 template <class R>
 struct BracketFigures {

@@ -1,8 +1,8 @@
-// Bounds on the spectral norm on the GPU: the same names and meaning as gramian/bounds.hpp, by
-// squaring. docs/bounds.md has the proof, and what differs on a GPU.
+// Bounds on the spectral norm on the GPU: the same names and meaning as gramian/bounds.hpp.
+// docs/bounds.md has the proof, and what differs on a GPU.
 //
 // gram_bound is queued on the caller's stream and nothing waits for it, unless check_finite is set.
-// spectral_norm_bounds waits: how often to square depends on the numbers. All memory is the
+// spectral_norm_bounds waits: how far to iterate depends on the numbers. All memory is the
 // caller's: a, the results, and `workspace`.
 #pragma once
 
@@ -20,9 +20,11 @@ std::size_t gram_bound_workspace(const Queue& queue, const ArrayRef& a, int step
 Status gram_bound(const Queue& queue, const ArrayRef& a, int steps, bool check_finite,
                   const ArrayRef& bound, Workspace workspace);
 
-std::size_t spectral_norm_bounds_workspace(const Queue& queue, const ArrayRef& a);
+std::size_t spectral_norm_bounds_workspace(const Queue& queue, const ArrayRef& a,
+                                           BoundsMethod method);
 
-/// As gramian::spectral_norm_bounds with BoundsMethod::gram, whatever options.method says.
+/// As gramian::spectral_norm_bounds; there is no BoundsMethod::eigh. The Cholesky factorization is
+/// cuSOLVER's, and what it returns is verified; without cuSOLVER, automatic is gram.
 Status spectral_norm_bounds(const Queue& queue, const ArrayRef& a, const BoundsOptions& options,
                             Bracket& out, Workspace workspace);
 
