@@ -17,7 +17,10 @@ namespace gramian::cuda {
 namespace {
 
 /// Squares before the first look at the figures, and from one look to the next: each look waits.
-constexpr int first_look = 8;
+/// A Gaussian matrix takes two more than the first, or four.
+int first_look(double rtol) {
+  return std::clamp(static_cast<int>(-std::log2(rtol) / 2) - 2, 2, 8);
+}
 constexpr int look_every = 2;
 
 /// From this side on a factorization is less work than squaring
@@ -119,8 +122,9 @@ class Brackets {
     // and half is for rounding.
     const double slack =
         std::max(options_.rtol - (std::is_same_v<R, float> ? 0x1p-21 : 0.0), 0x1p-48);
+    const int first = first_look(options_.rtol);
     for (int t = 0; t < most_squarings; ++t) {
-      const bool look = t >= first_look && (t - first_look) % look_every == 0;
+      const bool look = t >= first && (t - first) % look_every == 0;
       if (look || (t == 0 && m_ == 1)) {
         const auto now = fetch(queue_, squares_.figures() + t * batch, batch);
         bool settled = true;

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -56,6 +57,15 @@ class Library(Protocol):
     def written(self, value: Any) -> None:
         """Tells the library that the kernel has changed an array of the caller's."""
 
+    def to_host(self, value: Any) -> np.ndarray:
+        """NumPy's array of the same numbers; from a GPU it waits for the stream."""
+
+    def from_host(self, value: np.ndarray, device: Device) -> Any:
+        """The library's array of NumPy's numbers, on the device."""
+
+    def current(self, device: Device) -> AbstractContextManager[Any]:
+        """Where the library's own operations on arrays of the device are to be called."""
+
 
 @dataclass(slots=True, eq=False)
 class Array:
@@ -87,6 +97,25 @@ class Array:
         """An array without values, of the same library and device, row-major."""
         value = self.library.empty(shape, dtype, self.device)
         return Array(value, self.library, shape, dtype, self.device)
+
+    def zeros(self, shape: tuple[int, ...]) -> Any:
+        """The library's array of zeros, of the same dtype and device."""
+        value = self.library.empty(shape, self.dtype, self.device)
+        value[...] = 0
+        return value
+
+    def host(self) -> np.ndarray:
+        """The numbers as NumPy's; from a GPU it waits for the stream."""
+        return self.library.to_host(self.value)
+
+    def put(self, value: np.ndarray) -> Any:
+        """NumPy's numbers as an array of this one's library, on its device."""
+        return self.library.from_host(value, self.device)
+
+    @property
+    def module(self) -> Any:
+        """The library's module, for what NumPy, torch and CuPy call the same."""
+        return sys.modules[self.library.name]
 
 
 class _NumPy:
@@ -131,6 +160,15 @@ class _NumPy:
 
     def written(self, value: Any) -> None:
         pass
+
+    def to_host(self, value: Any) -> np.ndarray:
+        return np.asarray(value)
+
+    def from_host(self, value: np.ndarray, device: Device) -> Any:
+        return value
+
+    def current(self, device: Device) -> AbstractContextManager[Any]:
+        return nullcontext()
 
 
 def _whole_elements(value: Any) -> bool:
@@ -235,6 +273,18 @@ class _Torch:
         # As torch's own in-place functions do: a backward pass that saved the old values must fail.
         sys.modules["torch"].autograd.graph.increment_version(value)
 
+    def to_host(self, value: Any) -> np.ndarray:
+        array: np.ndarray = value.detach().cpu().resolve_conj().resolve_neg().numpy()
+        return array
+
+    def from_host(self, value: np.ndarray, device: Device) -> Any:
+        torch = sys.modules["torch"]
+        return torch.from_numpy(np.ascontiguousarray(value)).to(_torch_device(device))
+
+    def current(self, device: Device) -> AbstractContextManager[Any]:
+        # Every operation goes to its operands' device, on that device's current stream.
+        return nullcontext()
+
 
 def _without_memory(value: Any) -> bool:
     torch = sys.modules["torch"]
@@ -294,6 +344,19 @@ class _CuPy:
 
     def written(self, value: Any) -> None:
         pass
+
+    def to_host(self, value: Any) -> np.ndarray:
+        array: np.ndarray = value.get()
+        return array
+
+    def from_host(self, value: np.ndarray, device: Device) -> Any:
+        with self.current(device):
+            return sys.modules["cupy"].asarray(value)
+
+    def current(self, device: Device) -> AbstractContextManager[Any]:
+        # Operations go to the current device, and to its current stream.
+        context: AbstractContextManager[Any] = sys.modules["cupy"].cuda.Device(device[1])
+        return context
 
 
 def _backward(value: Any) -> bool:

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from . import _arrays
+from . import _arrays, _backend
 from ._bounds import Bounds
 from ._conv_ends import Bracket, Ends, fine_tolerance
 from ._conv_geometry import Axis, combinations, unlimited
 from ._conv_layer import Layer, checked_layer
 from ._conv_operator import Operator
+from ._conv_road import road_of
 from ._conv_symbol import UNIT, Kernel, brackets, half_grid, on_grid, same_kind, supremum
 
 # Up to this smaller side the dense matrix is bracketed as it stands.
@@ -44,9 +45,9 @@ def conv_spectral_norm_bounds(
     ----------
     weight : array of shape (c_out, c_in / groups, \*kernel)
         As torch keeps it, with a kernel of 1 to 3 axes; for a transposed convolution
-        (c_in, c_out / groups, \*kernel). NumPy array, torch tensor or any object with
-        ``__dlpack__``, on the CPU; float16, bfloat16, float32, float64, complex64 or complex128.
-        Never written to.
+        (c_in, c_out / groups, \*kernel). NumPy or CuPy array, torch tensor or any object with
+        ``__dlpack__``; float16, bfloat16, float32, float64, complex64 or complex128. Never written
+        to.
     input_size : int, sequence of int or None, default None
         Size of the layer's input along each axis of the kernel; an int stands for all. None: the
         bracket is of the supremum over all sizes that the layer takes.
@@ -82,8 +83,8 @@ def conv_spectral_norm_bounds(
         ``"reflect"`` or ``"replicate"``, for which there is no bound here; circular padding is
         wider than the input; the input is smaller than the kernel even with padding; an option has
         a value that is not allowed.
-    NotImplementedError
-        `weight` lies on a GPU.
+    ImportError
+        `weight` lies on a GPU and the CUDA module is not installed.
 
     Notes
     -----
@@ -98,7 +99,9 @@ def conv_spectral_norm_bounds(
     Cost: with :math:`N` frequencies, about one per entry of the input, half as many for a real
     kernel, :math:`O(N c^3)` operations with :math:`c` channels (each stride :math:`s` divides
     :math:`N` and multiplies the channels of the input). Beyond 2048 frequencies and over all sizes
-    branch and bound takes some hundred or thousand.
+    branch and bound takes some hundred or thousand. On a GPU the arithmetic is done there, by the
+    weight's library and gramian, on the current stream; the call waits for it, and the weight is
+    looked through for NaN and infinity there too.
 
     Scaling `weight` by a power of two scales the bounds by it.
 
@@ -129,19 +132,16 @@ def conv_spectral_norm_bounds(
         raise TypeError(f"rtol is {rtol!r}; it must be a positive number")
     if not 0 < float(rtol) < math.inf:
         raise ValueError(f"rtol is {rtol!r}; it must be positive and finite")
-    if checked.device != _arrays.CPU:
-        raise NotImplementedError(
-            f"weight lies on {checked.device[0]}:{checked.device[1]}; conv_spectral_norm_bounds "
-            "computes on the CPU only"
-        )
-    taps, exponent = _scaled(checked, layer.groups)
-    if taps is None:
-        found = Bracket(0.0, 0.0, "zero")
-    elif layer.sizes is None:
-        found = _every_size(taps, layer, float(rtol))
-    else:
-        found = _one_size(taps, layer, layer.sizes, float(rtol))
-    return _result(checked, found, exponent, float(rtol))
+    _backend.for_device(checked.device)  # raises where there is none
+    with checked.library.current(checked.device):
+        taps, exponent = _scaled(checked, layer.groups)
+        if taps is None:
+            found = Bracket(0.0, 0.0, "zero")
+        elif layer.sizes is None:
+            found = _every_size(taps, layer, float(rtol))
+        else:
+            found = _one_size(taps, layer, layer.sizes, float(rtol))
+        return _result(checked, found, exponent, float(rtol))
 
 
 def _scaled(checked: _arrays.Array, groups: int) -> tuple[_arrays.Array | None, int]:
@@ -183,8 +183,19 @@ def _without_ends(taps: _arrays.Array, layer: Layer, stride: Sequence[int]) -> K
     ]
     shifts, phases = combinations([p[0] for p in pairs]), combinations([p[1] for p in pairs])
     # Taps without weight would only make the symbol look more crooked than it is.
-    used = np.flatnonzero(np.asarray(taps.value).reshape(len(shifts), -1).any(axis=1))
-    return Kernel(same_kind(taps, taps.value[used.tolist()]), shifts[used], phases[used])
+    used = np.flatnonzero(_weighty(taps))
+    return Kernel(_chosen(taps, used), shifts[used], phases[used])
+
+
+def _weighty(taps: _arrays.Array) -> np.ndarray:
+    """Whether each tap has any weight."""
+    return taps.library.to_host((taps.value != 0).reshape(taps.shape[0], -1).any(1))
+
+
+def _chosen(taps: _arrays.Array, which: np.ndarray) -> _arrays.Array:
+    if len(which) == taps.shape[0] and not np.any(np.diff(which) != 1):
+        return taps
+    return same_kind(taps, taps.value[taps.put(which)])
 
 
 def _every_size(taps: _arrays.Array, layer: Layer, rtol: float) -> Bracket:
@@ -217,7 +228,7 @@ def _occupied(
     """Without the taps of an axis that have no weight; no axes if nothing is left."""
     flat = np.arange(taps.shape[0]).reshape(layer.kernel_size)
     flat = flat[np.ix_(*[axis.taps for axis in axes])]
-    weighty = np.asarray(np.asarray(taps.value).reshape(taps.shape[0], -1).any(axis=1))[flat]
+    weighty = _weighty(taps)[flat]
     if not weighty.any():
         return taps, []
     every = range(len(axes))
@@ -229,7 +240,7 @@ def _occupied(
         replace(axis, taps=tuple(axis.taps[t] for t in k))
         for axis, k in zip(axes, kept, strict=True)
     ]
-    return same_kind(taps, taps.value[flat.tolist()]), fewer
+    return _chosen(taps, flat), fewer
 
 
 def _one_size(taps: _arrays.Array, layer: Layer, sizes: Sequence[int], rtol: float) -> Bracket:
@@ -246,12 +257,15 @@ def _one_size(taps: _arrays.Array, layer: Layer, sizes: Sequence[int], rtol: flo
     kernel = Kernel(
         taps, combinations([a.shifts for a in axes]), combinations([a.phases for a in axes])
     )
-    operator = Operator(np.moveaxis(kernel.host, 0, 1), axes)
+    on_device = road_of(kernel.weight).on_device
+    weight = kernel.weight.value if on_device else kernel.host
+    operator = Operator(weight.swapaxes(0, 1), axes)
     if all(axis.is_circulant for axis in axes):
         torus = np.array([axis.torus for axis in axes])
         indices = half_grid(torus, kernel.is_complex)
         kernel = on_grid(kernel, torus)
-        low, high = brackets(kernel, indices, torus, fine_tolerance(rtol), np.zeros(layer.groups))
+        floor = np.zeros(layer.groups)
+        low, high = brackets(kernel, indices, torus, fine_tolerance(rtol), floor, rtol)
         return Bracket(float(low.max()), float(high.max()), "symbol")
     if operator.side * layer.groups <= DENSE_SIDE:
         low, high = operator.dense_brackets(rtol / 4)

@@ -21,6 +21,7 @@ from ._conv_symbol import (
     brackets,
     full_grid,
     half_grid,
+    host,
     on_grid,
     supremum,
 )
@@ -105,7 +106,8 @@ class Ends:
         floor = np.zeros(self.kernel.groups)
         kernel = on_grid(self.kernel, self.torus)
         indices = half_grid(self.torus, kernel.is_complex)
-        low, high = brackets(kernel, indices, self.torus, fine_tolerance(self.rtol), floor)
+        fine, rest = fine_tolerance(self.rtol), self.rtol / 10
+        low, high = brackets(kernel, indices, self.torus, fine, floor, rest)
         self.squares = full_grid(high * high * (1 + 2 * UNIT), self.torus, kernel.is_complex)
         upper = high.max(axis=0) * math.sqrt(self.operator.repeats) * (1 + 2 * UNIT)
         self.upper = np.minimum(self.upper, upper)
@@ -116,7 +118,8 @@ class Ends:
         if self.squares is None:
             return
         for g in self.over(count):
-            bound = window_bound(self.squares[g], self.axes, min(self.rtol / 4, 1e-4))
+            rtol = min(self.rtol / 4, 1e-4)
+            bound = window_bound(self.squares[g], self.axes, rtol, self.kernel.weight)
             self.upper[g] = min(self.upper[g], bound)
             self.method = "symbol and window"
 
@@ -143,19 +146,20 @@ class Ends:
         for g in self.over(3):
             operator = self.operator.group(g)
             # Rounding in the search costs a bound nothing but the square of the vector's error.
-            search = operator.single() if self.rtol >= SINGLE_RTOL else operator
-            start = self.wave(g, peaks).astype(search.weight.dtype)
+            # On a GPU the steps wait for launches, and autocast would reach single precision.
+            rough = self.rtol >= SINGLE_RTOL and not operator.road.on_device
+            search = operator.single() if rough else operator
+            start = search.vector(self.wave(g, peaks))
             target = float(self.upper[g]) / (1 + 0.9 * self.rtol)
             vector, steps = search.ritz_vector(start, target, self.rtol / 10, LANCZOS_STEPS)
-            vector = vector.astype(operator.weight.dtype)
-            self.lower = max(self.lower, operator.lower_bound(vector))
+            self.lower = max(self.lower, operator.lower_bound(operator.vector(vector)))
             self.steps = max(self.steps, steps)
 
     def wave(self, g: int, peaks: Peak) -> np.ndarray:
         """The right singular vector at the peak as a wave over the input, (1, channels, *sizes)."""
         alone = self.kernel.group(g)
         index = peaks.indices[g : g + 1]
-        symbol = np.asarray(alone.symbols(index, peaks.sizes))[0, 0]
+        symbol = host(alone.symbols(index, peaks.sizes))[0, 0]
         random = np.random.default_rng(0)
         vector = random.standard_normal(symbol.shape[1]) + 0j
         for _ in range(8):

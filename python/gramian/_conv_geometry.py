@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -131,41 +130,18 @@ class Axis:
         """The padded positions that the outputs read through a tap."""
         return slice(int(lag), int(lag) + self.stride * (self.outputs - 1) + 1, self.stride)
 
-    def _kept(self) -> tuple[slice, slice]:
+    @property
+    def kept(self) -> tuple[slice, slice]:
         """Where the input and the padded input overlap, as windows of both."""
         first, last = max(0, -self.left), min(self.size, self.padded_size - self.left)
         return slice(first, max(first, last)), slice(
             first + self.left, max(first, last) + self.left
         )
 
-    def padded(self, x: np.ndarray, dimension: int) -> np.ndarray:
-        if self.circular:
-            where = (np.arange(self.padded_size) - self.left) % self.size
-            return np.take(x, where, axis=dimension)
-        shape = list(x.shape)
-        shape[dimension] = self.padded_size
-        result = np.zeros(shape, x.dtype)
-        source, target = self._kept()
-        lead = (slice(None),) * dimension
-        result[(*lead, target)] = x[(*lead, source)]
-        return result
-
-    def folded(self, x: np.ndarray, dimension: int) -> np.ndarray:
-        """The adjoint of :meth:`padded`."""
-        shape = list(x.shape)
-        shape[dimension] = self.size
-        result = np.zeros(shape, x.dtype)
-        source, target = self._kept()
-        lead = (slice(None),) * dimension
-        if self.circular:
-            where = (np.arange(self.padded_size) - self.left) % self.size
-            for position in range(0, self.padded_size, self.size):  # no index twice in one
-                part = slice(position, position + self.size)
-                into: Any = (*lead, where[part])
-                result[into] += x[(*lead, part)]
-        else:
-            result[(*lead, source)] = x[(*lead, target)]
-        return result
+    @cached_property
+    def wrapped(self) -> np.ndarray:
+        """The input position behind each padded one, of a circular axis."""
+        return (np.arange(self.padded_size) - self.left) % self.size
 
     def blocks_of_inputs(self) -> tuple[np.ndarray, np.ndarray]:
         """Block on the torus and phase of each input position."""

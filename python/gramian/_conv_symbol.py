@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import sys
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,10 +17,11 @@ import numpy as np
 
 from . import _arrays, _bounds
 from ._conv_geometry import has_small_factors
+from ._conv_road import road_of
 
 UNIT = 2.0**-53
-# Entries of one batch of symbols: 64 MiB of complex128.
-BATCH_ENTRIES = 1 << 22
+# Angles of one batch, with an index for each axis: 32 MiB on the host, some times over.
+BATCH_ANGLES = 1 << 22
 # Tolerance of brackets in boxes that are still wide.
 COARSE = 0.03
 # An FFT is taken for more taps than this times the binary logarithm of the grid's points: the
@@ -64,7 +64,7 @@ class Kernel:
 
     @cached_property
     def host(self) -> np.ndarray:
-        return np.asarray(self.weight.value)
+        return self.weight.host()
 
     @cached_property
     def magnitude(self) -> np.ndarray:
@@ -73,8 +73,8 @@ class Kernel:
         It also bounds what the rows and columns of |w| can do without a stride, since the
         phases only split the sums.
         """
-        sums = np.abs(self.host).sum(axis=0)
-        return np.asarray(np.linalg.norm(sums, axis=(1, 2)) * (1 + 1e-6))
+        sums = abs(self.weight.value).sum(0)
+        return np.asarray(np.sqrt(host((sums * sums).sum((1, 2)))) * (1 + 1e-6))
 
     @cached_property
     def blocks(self) -> list[np.ndarray]:
@@ -96,9 +96,9 @@ class Kernel:
     @property
     def error(self) -> np.ndarray:
         """Bound on the error of each group's computed symbols, in the spectral norm."""
-        taps = self.weight.shape[0]
         # Real weights make two real sums, complex ones complex products (docs/conv_bounds.md).
-        return ((3 if self.is_complex else 2) * taps + 48) * UNIT * self.magnitude
+        sums = road_of(self.weight).rounding(self.weight.shape[0], self.is_complex)
+        return (sums + 48) * UNIT * self.magnitude
 
     def symbols(self, indices: np.ndarray, sizes: np.ndarray) -> Any:
         """Matrices at the angles ``2 pi indices / sizes``: (points, groups, rows, columns).
@@ -106,7 +106,7 @@ class Kernel:
         A product with the matrix of exponentials: for the short kernels of convolutions it takes
         fewer operations than an FFT, and the grid may be any set of points.
         """
-        xp = sys.modules[self.weight.library.name]
+        put = self.weight.put
         points = len(indices)
         taps, groups, outputs, inputs = self.weight.shape
         flat = self.weight.value.reshape(taps, -1)
@@ -120,12 +120,12 @@ class Kernel:
         ).value
         shape = (points, groups, outputs, inputs)
         for phase, chosen in enumerate(self.blocks):
-            rows = flat if len(self.blocks) == 1 else flat[chosen.tolist()]
+            rows = flat if len(self.blocks) == 1 else flat[put(chosen)]
             part = np.ascontiguousarray(wave[..., chosen])
             if self.is_complex:
-                result[:, :, :, phase] = (xp.asarray(part[0] + 1j * part[1]) @ rows).reshape(shape)
+                result[:, :, :, phase] = (put(part[0] + 1j * part[1]) @ rows).reshape(shape)
             else:
-                both = (xp.asarray(part.reshape(2 * points, -1)) @ rows).reshape(2, *shape)
+                both = (put(part.reshape(2 * points, -1)) @ rows).reshape(2, *shape)
                 result.real[:, :, :, phase] = both[0]
                 result.imag[:, :, :, phase] = both[1]
         return result.reshape(points, groups, outputs, -1)
@@ -147,7 +147,7 @@ class TransformedKernel(Kernel):
     @cached_property
     def transform(self) -> Any:
         """Symbols in the order of :func:`half_grid`: (points, groups, rows, columns)."""
-        xp = sys.modules[self.weight.library.name]
+        xp = self.weight.module
         _, groups, outputs, inputs = self.weight.shape
         blocks = len(self.blocks)
         array = self.weight.empty_like(
@@ -185,7 +185,9 @@ def on_grid(kernel: Kernel, sizes: np.ndarray) -> Kernel:
     taps, groups, outputs, _ = kernel.weight.shape
     columns = kernel.matrix_shape[1]
     if (
-        taps <= FFT_TAPS * math.log2(max(points, 2))
+        # On a GPU the product is fast enough, and no bound on cuFFT's error is needed.
+        road_of(kernel.weight).on_device
+        or taps <= FFT_TAPS * math.log2(max(points, 2))
         or points * groups * outputs * columns > FFT_ENTRIES
         or (np.ptp(kernel.shifts, axis=0) >= sizes).any()
         or not all(has_small_factors(int(n)) for n in sizes)
@@ -208,29 +210,43 @@ class Peak:
     sizes: np.ndarray
 
 
+def host(value: Any) -> np.ndarray:
+    """The caller's library's numbers as NumPy's."""
+    return _arrays.array(value, "value").host()
+
+
 def norms(matrices: Any, rtol: float) -> tuple[np.ndarray, np.ndarray]:
     """Certified brackets of the spectral norms of a batch, on the host."""
     found = _bounds.spectral_norm_bounds(matrices, rtol=rtol, check_finite=False)
-    return np.asarray(found.lower), np.asarray(found.upper)
+    return host(found.lower), host(found.upper)
 
 
 def frobenius(matrices: Any, dimensions: int) -> np.ndarray:
     """Norms over the last dimensions, on the host, rounded up."""
     flat = matrices.reshape(*matrices.shape[:-dimensions], -1)
-    squares = (abs(flat.real) ** 2).sum(-1) + (abs(flat.imag) ** 2).sum(-1)
-    return np.asarray(np.sqrt(np.asarray(squares)) * (1 + (flat.shape[-1] + 8) * UNIT))
+    squares = (flat.real * flat.real).sum(-1) + (flat.imag * flat.imag).sum(-1)
+    return np.asarray(np.sqrt(host(squares)) * (1 + (flat.shape[-1] + 8) * UNIT))
 
 
 def brackets(
-    kernel: Kernel, indices: np.ndarray, sizes: np.ndarray, rtol: float, floor: np.ndarray
+    kernel: Kernel,
+    indices: np.ndarray,
+    sizes: np.ndarray,
+    rtol: float,
+    floor: np.ndarray,
+    rest: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Brackets of the symbol's norm at each point, for each group: (points, groups).
 
     ``floor`` holds each group's largest lower bound so far and is raised with every batch. Matrices
-    whose Frobenius norm is under it are left at that upper bound, and a lower bound of 0.
+    whose Frobenius norm is under it are left at that upper bound, and a lower bound of 0. On a GPU,
+    where a batch takes as long as its slowest matrix, the others get ``rtol`` only if their bounds
+    to the tolerance ``rest`` are not under the floor.
     """
     groups, (rows, cols) = kernel.groups, kernel.matrix_shape
-    count = max(1, BATCH_ENTRIES // max(groups * rows * cols, kernel.shifts.size))
+    road = road_of(kernel.weight)
+    count = max(1, min(road.batch(rows * cols) // groups, BATCH_ANGLES // kernel.shifts.size))
+    tolerances = [rest, rtol] if road.on_device and rest > rtol else [rtol]
     lower = np.zeros((len(indices), groups))
     upper = np.empty((len(indices), groups))
     error = kernel.error
@@ -240,23 +256,40 @@ def brackets(
         high = frobenius(matrices, 2)
         if min(rows, cols) == 1:  # there the Frobenius norm is exact
             low = high * (1 - (2 * rows * cols + 16) * UNIT)
-            np.maximum(floor, (low - error).max(axis=0), out=floor)
         else:
             low = np.zeros_like(high)
-            for head in (True, False):
-                over = (high + error >= floor) & (low == 0)
+            reached = np.full(high.shape, np.inf)
+            for head, tolerance in [(True, tolerances[0]), *((False, t) for t in tolerances)]:
+                over = (high + error >= floor) & (reached > tolerance)
+                if tolerance < tolerances[0]:
+                    over &= high > low * (1 + tolerance)
                 points = _likeliest(high) if head else np.nonzero(over)
-                if not len(points[0]):
-                    continue
-                # Picking out nearly all costs more than it spares.
-                if 8 * len(points[0]) > 7 * high.size:
-                    low, high = norms(matrices, rtol)
-                else:
-                    chosen = matrices[tuple(p.tolist() for p in points)]
-                    low[points], high[points] = norms(chosen, rtol)
-                np.maximum(floor, (low - error).max(axis=0), out=floor)
+                if len(points[0]):
+                    _narrow(kernel.weight, matrices, points, tolerance, low, high)
+                    reached[points] = tolerance
+                    np.maximum(floor, (low - error).max(axis=0), out=floor)
+        np.maximum(floor, (low - error).max(axis=0), out=floor)
         lower[part], upper[part] = low - error, high + error
     return np.maximum(lower * (1 - 4 * UNIT), 0.0), upper * (1 + 4 * UNIT)
+
+
+def _narrow(
+    weight: _arrays.Array,
+    matrices: Any,
+    points: tuple[np.ndarray, ...],
+    rtol: float,
+    low: np.ndarray,
+    high: np.ndarray,
+) -> None:
+    """Take the certified brackets of some matrices into ``low`` and ``high``."""
+    # Picking out nearly all costs more than it spares.
+    if 8 * len(points[0]) > 7 * high.size:
+        points = (np.arange(high.shape[0])[:, None], np.arange(high.shape[1]))
+        found = norms(matrices, rtol)
+    else:
+        found = norms(matrices[tuple(weight.put(p) for p in points)], rtol)
+    low[points] = np.maximum(low[points], found[0])
+    high[points] = np.minimum(high[points], found[1])
 
 
 def _likeliest(high: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -14,13 +14,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from . import _arrays, _bounds
+from . import _arrays
 from ._conv_geometry import Axis, combinations
 from ._conv_operator import Operator
-from ._conv_symbol import UNIT, Kernel, full_grid, half_grid
-
-# Toeplitz matrices of one batch, in entries: 64 MiB of complex128.
-BATCH_ENTRIES = 1 << 22
+from ._conv_road import road_of
+from ._conv_symbol import UNIT, Kernel, full_grid, half_grid, norms, same_kind
 
 
 def window_cost(axes: Sequence[Axis]) -> float:
@@ -32,13 +30,16 @@ def window_cost(axes: Sequence[Axis]) -> float:
     return total
 
 
-def window_bound(squares: np.ndarray, axes: Sequence[Axis], rtol: float) -> float:
+def window_bound(
+    squares: np.ndarray, axes: Sequence[Axis], rtol: float, of: _arrays.Array
+) -> float:
     """Upper bound on the norm of one group.
 
-    ``squares`` holds upper bounds on ``||W||**2`` on the whole grid of the torus.
+    ``squares`` holds upper bounds on ``||W||**2`` on the whole grid of the torus. The matrices are
+    bracketed where ``of`` lies.
     """
     for axis in axes:
-        squares = _compress(np.moveaxis(squares, 0, -1), axis, rtol)
+        squares = _compress(np.moveaxis(squares, 0, -1), axis, rtol, of)
     return math.sqrt(float(squares)) * (1 + 2 * UNIT)
 
 
@@ -60,12 +61,12 @@ def block_bound(kernel: Kernel, axes: Sequence[Axis], exact: Sequence[int], rtol
     At each frequency of the other axes the convolution along the ``exact`` ones is a dense matrix.
     """
     others = [a for a in range(len(axes)) if a not in exact]
-    weight = kernel.host[:, 0].reshape(*[len(a.taps) for a in axes], *kernel.weight.shape[2:])
-    weight = np.moveaxis(weight, others, range(len(others)))
+    channels = kernel.weight.shape[2:]
+    weight = kernel.weight.value[:, 0].reshape(*[len(a.taps) for a in axes], *channels)
+    weight = kernel.weight.module.moveaxis(weight, tuple(others), tuple(range(len(others))))
     taps = math.prod(len(axes[a].taps) for a in others)
-    weight = np.ascontiguousarray(weight.reshape(taps, -1, *kernel.weight.shape[2:]))
     partial = Kernel(
-        _arrays.array(weight, "weight"),
+        same_kind(kernel.weight, weight.reshape(taps, -1, *channels)),
         combinations([axes[a].shifts for a in others]),
         combinations([axes[a].phases for a in others]),
     )
@@ -77,7 +78,7 @@ def block_bound(kernel: Kernel, axes: Sequence[Axis], exact: Sequence[int], rtol
     error = float(partial.error.sum()) * math.sqrt(operator.repeats)
     squares = full_grid(((high + error) * (1 + 2 * UNIT))[:, None] ** 2 * (1 + 2 * UNIT), torus,
                         kernel.is_complex)  # fmt: skip
-    return window_bound(squares[0], [axes[a] for a in others], rtol)
+    return window_bound(squares[0], [axes[a] for a in others], rtol, kernel.weight)
 
 
 def _positions(axis: Axis) -> np.ndarray:
@@ -87,7 +88,7 @@ def _positions(axis: Axis) -> np.ndarray:
     return axis.columns
 
 
-def _compress(h: np.ndarray, axis: Axis, rtol: float) -> np.ndarray:
+def _compress(h: np.ndarray, axis: Axis, rtol: float, of: _arrays.Array) -> np.ndarray:
     """Bounds for each of the leading frequencies; the last dimension is the axis'."""
     top = h.max(axis=-1)
     if axis.is_circulant:
@@ -98,15 +99,14 @@ def _compress(h: np.ndarray, axis: Axis, rtol: float) -> np.ndarray:
     turns = np.outer(np.arange(torus), np.arange(torus)) % torus / torus
     angles = 2 * np.pi * (turns - np.rint(turns))
     lags = (h @ np.cos(angles) + 1j * (h @ np.sin(angles))) / torus
-    where = (positions[:, None] - positions[None, :]) % torus
+    where = of.put((positions[:, None] - positions[None, :]) % torus)
     bounds = np.empty(len(h))
-    count = max(1, BATCH_ENTRIES // len(positions) ** 2)
+    count = road_of(of).batch(len(positions) ** 2)
     for first in range(0, len(h), count):
-        part = slice(first, first + count)
-        matrices = lags[part][:, where]
-        if not np.any(matrices.imag):
-            matrices = np.ascontiguousarray(matrices.real)
-        bounds[part] = _bounds.spectral_norm_bounds(matrices, rtol=rtol).upper
+        part = lags[first : first + count]
+        if not np.any(part.imag):
+            part = np.ascontiguousarray(part.real)
+        _, bounds[first : first + count] = norms(of.put(part)[:, where], rtol)
     # Every entry errs by at most (2 torus + 48) u max h, so the matrix by that times its side.
     error = len(positions) * (2 * torus + 48) * UNIT * h.max(axis=-1)
     bounds = ((bounds + error) * (1 + 2 * UNIT)).reshape(shape)

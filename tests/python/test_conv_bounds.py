@@ -6,138 +6,27 @@ import itertools
 import math
 from fractions import Fraction
 
-import gramian as gm
 import mpmath
 import numpy as np
 import pytest
-from gramian import _arrays, _conv_bounds, _conv_ends, _conv_geometry, _conv_symbol
+from gramian import _arrays, _conv_ends, _conv_geometry, _conv_symbol
 from gramian._conv_geometry import combinations
 from gramian._conv_layer import checked_layer
 from gramian._conv_operator import Operator
 from gramian._conv_symbol import Kernel, TransformedKernel
 
+from tests.conv_layers import (
+    MODES,
+    ROADS,
+    SVD_ERROR,
+    bounds,
+    layers,
+    options_without_size,
+    random_weight,
+    take_road,
+    violations,
+)
 from tests.reference import conv
-
-# What a float64 SVD may be off by, relative to the norm: sides here are at most some thousand.
-SVD_ERROR = 1e-12
-MODES = ("zeros", "circular")
-
-
-def bounds(weight, **options):
-    return gm.conv_spectral_norm_bounds(weight, **options)
-
-
-def options_without_size(options):
-    return {k: v for k, v in options.items() if k != "input_size"}
-
-
-# ---- Random layers ------------------------------------------------------------------------------
-
-
-def random_weight(rng, shape, kind):
-    if kind == "ones":
-        return np.ones(shape)
-    if kind == "integers":
-        return rng.integers(-2, 3, shape).astype(float)
-    if kind == "complex":
-        return rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
-    if kind == "float32":
-        return rng.standard_normal(shape).astype(np.float32)
-    if kind == "gaps":  # the first and the last tap of each axis alone
-        weight = np.zeros(shape)
-        corners = itertools.product(*[{0, k - 1} for k in shape[2:]])
-        channels = rng.standard_normal(shape[:2])
-        for tap in corners:
-            weight[(slice(None), slice(None), *tap)] = channels
-        return weight
-    return rng.standard_normal(shape)
-
-
-KINDS = ("normal", "normal", "normal", "ones", "integers", "complex", "float32", "gaps")
-
-
-def random_layer(rng):
-    """A weight and options, some of which torch would not take either."""
-    axes = int(rng.choice([1, 2, 2, 3]))
-    groups = int(rng.choice([1, 1, 2, 3]))
-    kernel = rng.integers(1, 6 if axes < 3 else 4, axes)
-    channels = rng.integers(1, 5, 2)
-    if rng.random() < 0.15:
-        channels[:] = 1
-    shape = (groups * int(channels[0]), int(channels[1]), *map(int, kernel))
-    mode = str(rng.choice(MODES))
-    transposed = bool(rng.random() < 0.25) and mode == "zeros"
-    stride = tuple(int(s) for s in rng.choice([1, 1, 2, 3], axes))
-    padding = ("same", "valid", tuple(int(p) for p in rng.integers(0, 5, axes)))[
-        int(rng.choice(3, p=[0.35, 0.15, 0.5]))
-    ]
-    if padding == "same":
-        if transposed:
-            padding = 1
-        else:
-            stride = 1
-    options = {
-        "input_size": tuple(int(n) for n in rng.integers(1, {1: 40, 2: 12, 3: 6}[axes], axes)),
-        "stride": stride,
-        "padding": padding,
-        "padding_mode": mode,
-        "dilation": tuple(int(d) for d in rng.choice([1, 1, 2, 3], axes)),
-        "groups": groups,
-        "transposed": transposed,
-    }
-    return random_weight(rng, shape, str(rng.choice(KINDS))), options
-
-
-def layers(seed, count):
-    rng = np.random.default_rng(seed)
-    found = 0
-    while found < count:
-        weight, options = random_layer(rng)
-        try:
-            checked_layer(weight.shape, *[options[k] for k in (
-                "input_size", "stride", "padding", "padding_mode", "dilation", "groups",
-                "transposed")])  # fmt: skip
-        except ValueError:
-            continue
-        found += 1
-        yield weight, options
-
-
-def violations(seed, count, also_every_size=True):
-    """Layers whose norm is outside the bracket."""
-    wrong = []
-    for weight, options in layers(seed, count):
-        truth = conv.norm(
-            conv.dense(weight, options["input_size"], **options_without_size(options))
-        )
-        found = bounds(weight, **options)
-        inside = found.lower <= truth * (1 + SVD_ERROR) and truth * (1 - SVD_ERROR) <= found.upper
-        if also_every_size:
-            every = bounds(weight, **options_without_size(options))
-            inside = inside and truth * (1 - SVD_ERROR) <= every.upper
-            inside = inside and every.lower <= every.upper
-        if not inside:
-            wrong.append((weight.shape, options, float(found.lower), truth, float(found.upper)))
-    return wrong
-
-
-# The roads for large operators, on small ones: (dense side, windows' cost, blocks' cost).
-ROADS = {
-    "default": {},
-    "symbol": {"DENSE_SIDE": 0, "WINDOW_COST": 0, "LOOSE_WINDOW_COST": 0, "LOOSE_BLOCK_COST": 0},
-    "window": {"DENSE_SIDE": 0, "WINDOW_COST": 1e12, "LOOSE_BLOCK_COST": 0},
-    "blocks": {"DENSE_SIDE": 0, "LOOSE_BLOCK_COST": 1e6, "LOOSE": 1.0},
-    "every angle": {"DENSE_SIDE": 0, "GRID_POINTS": 0, "CROWDED": 1.0, "LOOSE_BLOCK_COST": 0},
-    "fft": {"DENSE_SIDE": 0, "FFT_TAPS": 0, "LONG": 0, "LOOSE_BLOCK_COST": 0},
-    "double precision": {"DENSE_SIDE": 0, "SINGLE_RTOL": 1.0},
-}
-
-
-def take_road(monkeypatch, road):
-    for name, value in ROADS[road].items():
-        modules = (_conv_bounds, _conv_ends, _conv_symbol, _conv_geometry)
-        module = next(m for m in modules if hasattr(m, name))
-        monkeypatch.setattr(module, name, value)
 
 
 @pytest.mark.thread_unsafe(reason="changes the module")
@@ -182,8 +71,8 @@ def no_repeats(monkeypatch):
 def short_window(monkeypatch):
     window = _conv_ends.window_bound
 
-    def wrong(squares, axes, rtol):
-        return window(squares, axes, rtol) * (1 - 1e-3)
+    def wrong(*arguments):
+        return window(*arguments) * (1 - 1e-3)
 
     monkeypatch.setattr(_conv_ends, "window_bound", wrong)
 
@@ -508,6 +397,7 @@ def test_products_and_dense_matrix_are_the_convolution(mode):
             "input_size", "stride", "padding", "padding_mode", "dilation", "groups",
             "transposed")])  # fmt: skip
         flat = np.moveaxis(weight.reshape(*weight.shape[:2], -1), 2, 0)[None]
+        flat = flat.astype(complex if weight.dtype.kind == "c" else float)
         operator = Operator(flat, layer.axes(layer.sizes))
         matrix = conv.dense(weight, options["input_size"], **options_without_size(options))
         x = rng.standard_normal((2, operator.in_channels, *operator.in_sizes))

@@ -1,0 +1,67 @@
+"""What a GPU does otherwise than the host for the bounds of a convolution.
+
+Geometry, branch and bound, windows' entries and all that is proved from few numbers are the host's
+on both roads. On a GPU the weight, the symbols, the operator and every batch of matrices stay
+there, in the caller's library.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from . import _arrays
+
+
+@dataclass(frozen=True)
+class Road:
+    """Where batches are computed, how large they may be, and what their products err by."""
+
+    on_device: bool
+    # Entries of one batch of symbols or Toeplitz matrices.
+    batch_entries: int
+    # What a matrix counts at least: on a GPU the figures of its squares take some KiB.
+    least_entries: int
+    # Entries of a dense matrix that is worth forming; beyond, only its Gram matrix.
+    dense_entries: int
+
+    def batch(self, entries: int) -> int:
+        """How many matrices of so many entries make a batch."""
+        return max(1, self.batch_entries // max(entries, self.least_entries))
+
+    def rounding(self, terms: int, is_complex: bool) -> float:
+        """``c``: sums of so many products, from a matrix product, err by ``c u sum |a| |b|``.
+
+        On the host Lemma 1 of docs/bounds.md. On a GPU roundings may be directed and complex
+        products be made of three multiplications (docs/conv_bounds.md, "On a GPU").
+        """
+        if not self.on_device:
+            return (3.0 if is_complex else 2.0) * terms
+        return 9.0 * (terms + 8) if is_complex else 4.0 * terms
+
+
+# 64 MiB of complex128; 128 MiB of float64.
+HOST = Road(False, batch_entries=1 << 22, least_entries=1, dense_entries=1 << 24)
+# Few large batches. The bracket takes up to four times the memory of its matrices beside them:
+# with 256 MiB of complex128, or 512 MiB of float64, some GiB together.
+DEVICE = Road(True, batch_entries=1 << 24, least_entries=1 << 8, dense_entries=1 << 26)
+
+
+def road_of(array: _arrays.Array) -> Road:
+    """Raises RuntimeError on a GPU where cuBLAS is told to imitate float64 by narrower formats."""
+    if array.device == _arrays.CPU:
+        return HOST
+    if _WISHED or _imitation_wished():
+        raise RuntimeError(
+            "certified bounds on convolutions need cuBLAS's own float64; start the process without "
+            "CUBLAS_EMULATE_DOUBLE_PRECISION"
+        )
+    return DEVICE
+
+
+def _imitation_wished() -> bool:
+    return os.environ.get("CUBLAS_EMULATE_DOUBLE_PRECISION", "0") not in ("", "0")
+
+
+# At import: cuBLAS may have been loaded meanwhile, and remembers.
+_WISHED = _imitation_wished()
