@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <vector>
 
 #include "bounds_cholesky.hpp"
@@ -18,9 +19,7 @@ namespace {
 
 /// Squares before the first look at the figures, and from one look to the next: each look waits.
 /// A Gaussian matrix takes two more than the first, or four.
-int first_look(double rtol) {
-  return std::clamp(static_cast<int>(-std::log2(rtol) / 2) - 2, 2, 8);
-}
+int first_look(double rtol) { return std::clamp(static_cast<int>(-std::log2(rtol) / 2) - 2, 2, 8); }
 constexpr int look_every = 2;
 
 /// From this side on a factorization is less work than squaring
@@ -97,7 +96,7 @@ class Brackets {
     return {n, n, n, n, 0};
   }
 
-  /// Nothing if any matrix resists.
+  /// Nothing if any matrix resists: all are squared then.
   std::vector<detail::Proved> by_factorization() {
     std::vector<detail::Proved> all;
     const auto figures = fetch(queue_, squares_.figures(), squares_.batch());
@@ -108,8 +107,12 @@ class Brackets {
       }
       const detail::Goal goal{options_.rtol, exponent_[at(b)], std::is_same_v<R, float>};
       SquaredBounds<T> bounds(figures[at(b)], m_, n_);
-      const auto steps =
-          prove_by_factorization<T>(queue_, squares_, b, goal, options_.seed, bounds);
+      std::optional<int> steps;
+      try {
+        steps = prove_by_factorization<T>(queue_, squares_, b, goal, options_.seed, bounds);
+      } catch (const SolverError&) {
+        if (options_.method != BoundsMethod::automatic) throw;
+      }
       if (!steps) return {};
       all.push_back(bounds.proved(*steps));
     }
@@ -167,11 +170,11 @@ Storage gram_bound_storage(const Queue& queue, DType dtype) {
   return storage_of(dtype, is_double(dtype) || float64_is_fast(queue.device));
 }
 
-BoundsMethod method_for(const ArrayRef& a, BoundsMethod method) {
+BoundsMethod method_for(const Queue& queue, const ArrayRef& a, BoundsMethod method) {
   if (method == BoundsMethod::eigh) throw Error("there is no method eigh on a GPU");
   if (method != BoundsMethod::automatic) return method;
   const index_t m = std::min(a.shape[a.shape.size() - 2], a.shape.back());
-  return m >= factorize_from && has_cusolver() ? BoundsMethod::cholesky : BoundsMethod::gram;
+  return m >= factorize_from && has_cusolver(queue) ? BoundsMethod::cholesky : BoundsMethod::gram;
 }
 
 GramSquares certified(const Queue& queue, const ArrayRef& a, BoundsMethod method) {
@@ -227,7 +230,7 @@ Status gram_bound(const Queue& queue, const ArrayRef& a, int steps, bool check_f
 std::size_t spectral_norm_bounds_workspace(const Queue& queue, const ArrayRef& a,
                                            BoundsMethod method) {
   const DeviceGuard guard(queue.device);
-  GramSquares squares = certified(queue, a, method_for(a, method));
+  GramSquares squares = certified(queue, a, method_for(queue, a, method));
   if (squares.empty()) return 0;
   return count_bytes([&](Carver& carver) { squares.carve(carver); });
 }
@@ -235,7 +238,7 @@ std::size_t spectral_norm_bounds_workspace(const Queue& queue, const ArrayRef& a
 Status spectral_norm_bounds(const Queue& queue, const ArrayRef& a, const BoundsOptions& options,
                             Bracket& out, Workspace workspace) {
   const DeviceGuard guard(queue.device);
-  out.method = method_for(a, options.method);
+  out.method = method_for(queue, a, options.method);
   GramSquares squares = certified(queue, a, out.method);
   const bool single = !is_double(a.dtype);
   if (squares.empty())

@@ -36,8 +36,11 @@ class Factorization {
     for (const double stricter : {1.0, 0x1p-10}) {
       if (!advance(tolerance() * stricter)) return {};
       use_ritz_vector();
-      if (proves(std::max(wanted(), bounds_.estimate() * (1 + least_distance()))))
+      // Above the trace nothing is left to prove.
+      const double s = std::min(wanted(), 2 * bounds_.trace());
+      if (proves(std::max(s, bounds_.estimate() * (1 + least_distance()))))
         return static_cast<int>(steps_);
+      if (exhausted_) return {};
     }
     return {};
   }
@@ -72,7 +75,8 @@ class Factorization {
     std::vector<double> pivots(a.size());
     const bool close = detail::ritz_settled({a.data(), b.data(), static_cast<index_t>(a.size())},
                                             b.back(), tolerance, y_.data(), pivots.data(), theta_);
-    return close || invariant || steps_ == m_;
+    exhausted_ = invariant || steps_ == m_;
+    return close || exhausted_;
   }
 
   void use_ritz_vector() {
@@ -105,22 +109,10 @@ class Factorization {
     const auto squares = fetch(queue_, norm.data, norm.count);
     double sum = 0;
     for (const double part : squares) sum += part;
-    // Each part of up to m^2 / 2^11 is one more term, and is no longer halved by threads.
-    const double n = static_cast<double>(m_);
-    const double residual =
-        std::sqrt(sum) * (1 + rounding::accumulated<double>(n * n * 0x1p-11 + n + 128));
-    if (!std::isfinite(residual)) return false;
-    const double rounded = product_error<T>(m_ + 3);
-    const double error = residual + rounded * (n * s + std::sqrt(n) * residual);
-    bounds_.use_upper(rounding::raise(s + rounding::raise(error)));
-    return error <= allowed_error() * s;
-  }
-
-  /// What an error is expected to stay below, relative to s: the verification's own rounding, and
-  /// that of the factorization, which is of the same kind.
-  double allowed_error() const {
-    const double n = static_cast<double>(m_);
-    return n * product_error<T>(m_ + 3) + 64 * n * rounding::u;
+    const double upper = upper_by_factor<T>(s, sum, m_);
+    if (!std::isfinite(upper)) return false;
+    bounds_.use_upper(upper);
+    return upper <= s * (1 + factor_error<T>(m_) + 64 * rounding::u);
   }
 
   /// The s whose success would meet the goal: what proves() and the bounds do to s, undone, with
@@ -128,7 +120,7 @@ class Factorization {
   double wanted() const {
     const double lower = std::max(bounds_.lower(), 0.0);
     const double upper = goal_.upper(rounding::reduce(std::sqrt(lower)));
-    return (upper * upper * (1 - 64 * rounding::u) - bounds_.error()) / (1 + allowed_error());
+    return (upper * upper * (1 - 64 * rounding::u) - bounds_.error()) / (1 + factor_error<T>(m_));
   }
 
   /// How far s must be above lambda_1(G) for the factorization to run to its end, in practice.
@@ -136,7 +128,8 @@ class Factorization {
 
   /// Accuracy that lambda_1's estimate needs, so that s lies above lambda_1.
   double tolerance() const {
-    const double slack = 2 * (goal_.rtol - (goal_.single ? 0x1p-21 : 0.0)) - 4 * allowed_error();
+    const double slack =
+        2 * (goal_.rtol - (goal_.single ? 0x1p-21 : 0.0)) - 4 * factor_error<T>(m_);
     return std::clamp(slack / 4, least_distance(), 0.25);
   }
 
@@ -151,6 +144,7 @@ class Factorization {
   index_t steps_ = 0;
   std::vector<double> y_;
   double theta_ = 0;
+  bool exhausted_ = false;  // more steps would tell nothing new
 };
 
 }  // namespace

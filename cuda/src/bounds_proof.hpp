@@ -7,14 +7,13 @@
 
 #include "bounds_passes.hpp"
 #include "gramian/bracket_figures.hpp"
+#include "gramian/factor_proof.hpp"
 
 namespace gramian::cuda {
 
-/// Of products by float64_product: sums in any order, and a rounding to spare.
-template <class T>
-double product_error(index_t terms) {
-  return rounding::accumulated<T>(static_cast<double>(terms) + 1);
-}
+using detail::factor_error;
+using detail::product_error;
+using detail::upper_by_factor;
 
 /// Above the root of a sum of squares that came in parts and was added up by follow().
 inline double norm_above(double squares, index_t m) {
@@ -40,9 +39,9 @@ class SquaredBounds {
   double lower() const { return lower_; }
   double estimate() const { return estimate_; }
 
-  /// v^H G v / v^H v as computed, for any v.
+  /// v^H G v / v^H v as computed, for any v. What is above the trace came of under- or overflow.
   void use_quotient(double quotient) {
-    if (!(quotient > estimate_)) return;
+    if (!(quotient > estimate_ && quotient <= 1.001 * trace_)) return;
     estimate_ = quotient;
     const double rounded = rounding::accumulated<T>(3 * m_ + 8) * trace_;
     lower_ = std::max(lower_, rounding::reduce(quotient - rounded) - error_);

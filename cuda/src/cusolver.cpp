@@ -4,6 +4,7 @@
 #include <map>
 #include <mutex>
 #include <new>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -30,13 +31,18 @@ struct Library {
   SolverStatus (*factorize)(Handle, Parameters, Triangle, std::int64_t n, cudaDataType, void* a,
                             std::int64_t lda, cudaDataType compute, void* on_device, std::size_t,
                             void* on_host, std::size_t, int* info);
-  Parameters parameters;
+};
+
+/// What one thread at a time uses.
+struct Session {
+  Handle handle = nullptr;
+  Parameters parameters = nullptr;
 };
 
 void check_solver(SolverStatus status, const char* what) {
   if (status == 0) return;
   cudaGetLastError();
-  throw Error(std::string(what) + " failed with status " + std::to_string(status));
+  throw SolverError(std::string(what) + " failed with status " + std::to_string(status));
 }
 
 Library load() {
@@ -51,7 +57,6 @@ Library load() {
   library.resolve(l.create_parameters, "cusolverDnCreateParams");
   library.resolve(l.buffer_size, "cusolverDnXpotrf_bufferSize");
   library.resolve(l.factorize, "cusolverDnXpotrf");
-  check_solver(l.create_parameters(&l.parameters), "cusolverDnCreateParams");
   return l;
 }
 
@@ -59,7 +64,7 @@ Library load() {
 struct State {
   std::mutex mutex;
   const Library* library = nullptr;
-  std::map<int, std::vector<Handle>> idle;  // handles that nobody uses, by device
+  std::map<int, std::vector<Session>> idle;  // that nobody uses, by device
 };
 
 State& state() {
@@ -74,27 +79,29 @@ const Library& library() {
   return *s.library;
 }
 
-Handle take_handle(const Library& l, int device) {
+Session take_session(const Library& l, int device) {
   State& s = state();
   {
     const std::lock_guard lock(s.mutex);
     auto& idle = s.idle[device];
     if (!idle.empty()) {
-      const Handle handle = idle.back();
+      const Session session = idle.back();
       idle.pop_back();
-      return handle;
+      return session;
     }
   }
-  Handle handle = nullptr;
-  check_solver(l.create(&handle), "cusolverDnCreate");
-  return handle;
+  const RelaxedCapture relaxed;
+  Session session;
+  check_solver(l.create(&session.handle), "cusolverDnCreate");
+  check_solver(l.create_parameters(&session.parameters), "cusolverDnCreateParams");
+  return session;
 }
 
-void give_handle(int device, Handle handle) noexcept {
+void give_session(int device, Session session) noexcept {
   State& s = state();
   const std::lock_guard lock(s.mutex);
   try {
-    s.idle[device].push_back(handle);
+    s.idle[device].push_back(session);
   } catch (const std::bad_alloc&) {
     // The handle is lost, which costs less than the process.
   }
@@ -102,14 +109,16 @@ void give_handle(int device, Handle handle) noexcept {
 
 }  // namespace
 
-Cusolver::Cusolver(const Queue& queue) : queue_(queue), handle_(nullptr) {
+Cusolver::Cusolver(const Queue& queue) : queue_(queue) {
   const DeviceGuard guard(queue_.device);
   const Library& l = library();
-  handle_ = take_handle(l, queue_.device);
+  const Session session = take_session(l, queue_.device);
+  handle_ = session.handle;
+  parameters_ = session.parameters;
   try {
     check_solver(l.set_stream(handle_, queue.stream), "cusolverDnSetStream");
   } catch (...) {
-    give_handle(queue_.device, handle_);
+    give_session(queue_.device, session);
     throw;
   }
 }
@@ -118,13 +127,12 @@ Cusolver::Sizes Cusolver::sizes(cudaDataType type, index_t m, const void* a, ind
   const DeviceGuard guard(queue_.device);
   const Library& l = library();
   Sizes s{};
-  check_solver(
-      l.buffer_size(handle_, l.parameters, upper, m, type, a, ld, type, &s.device, &s.host),
-      "cusolverDnXpotrf_bufferSize");
+  check_solver(l.buffer_size(handle_, parameters_, upper, m, type, a, ld, type, &s.device, &s.host),
+               "cusolverDnXpotrf_bufferSize");
   return s;
 }
 
-Cusolver::~Cusolver() { give_handle(queue_.device, handle_); }
+Cusolver::~Cusolver() { give_session(queue_.device, {handle_, parameters_}); }
 
 // Column by column our lower triangle is the upper one of the conjugate: A* = U^H U, L = U^T.
 
@@ -137,9 +145,9 @@ bool Cusolver::cholesky(cudaDataType type, index_t m, void* a, index_t ld, void*
   const DeviceGuard guard(queue_.device);
   const Library& l = library();
   const Sizes needed = sizes(type, m, a, ld);
-  if (needed.device > bytes) throw Error("cuSOLVER needs more memory than it said");
+  if (needed.device > bytes) throw SolverError("cuSOLVER needs more memory than it said");
   std::vector<char> host(needed.host);
-  check_solver(l.factorize(handle_, l.parameters, upper, m, type, a, ld, type, workspace,
+  check_solver(l.factorize(handle_, parameters_, upper, m, type, a, ld, type, workspace,
                            needed.device, host.data(), needed.host, info),
                "cusolverDnXpotrf");
   int found = -1;
@@ -149,16 +157,18 @@ bool Cusolver::cholesky(cudaDataType type, index_t m, void* a, index_t ld, void*
   return found == 0;
 }
 
-bool has_cusolver() {
-  static const bool found = [] {
-    try {
-      library();
-      return true;
-    } catch (const Error&) {
-      return false;
-    }
-  }();
-  return found;
+bool has_cusolver(const Queue& queue) {
+  static std::mutex mutex;
+  static std::set<int> known;
+  const std::lock_guard lock(mutex);
+  if (known.contains(queue.device)) return true;
+  try {
+    const Cusolver trial(queue);
+  } catch (const Error&) {
+    return false;
+  }
+  known.insert(queue.device);
+  return true;
 }
 
 }  // namespace gramian::cuda

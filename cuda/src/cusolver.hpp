@@ -11,10 +11,16 @@
 
 namespace gramian::cuda {
 
+/// cuSOLVER itself failed.
+class SolverError : public Error {
+ public:
+  using Error::Error;
+};
+
 /// The use of cuSOLVER by one thread on one queue.
 class Cusolver {
  public:
-  /// Throws Error where cuSOLVER cannot be found or fails.
+  /// Throws Error where cuSOLVER cannot be found, SolverError where it fails.
   explicit Cusolver(const Queue& queue);
   ~Cusolver();
   Cusolver(const Cusolver&) = delete;
@@ -37,10 +43,11 @@ class Cusolver {
   Sizes sizes(cudaDataType type, index_t m, const void* a, index_t ld);
 
   Queue queue_;
-  void* handle_;
+  void* handle_ = nullptr;
+  void* parameters_ = nullptr;
 };
 
-/// Whether cuSOLVER could be loaded. Asked for once.
-bool has_cusolver();
+/// Whether cuSOLVER can be used there. A failure is not remembered.
+bool has_cusolver(const Queue& queue);
 
 }  // namespace gramian::cuda

@@ -26,7 +26,7 @@ struct Arguments {
   bool triangular;
 };
 
-/// Sums of squares are kept apart for squares of this side, whatever the tile.
+/// Sums of squares come in parts for squares of this side, with the same bits whatever the tile.
 inline constexpr int part_side = 32;
 
 template <bool is_complex, int tile_side_>
@@ -94,7 +94,7 @@ class Feed {
   static constexpr int rows_at_once = Shape::threads / pieces;
   static constexpr int tile = Shape::tile;
   static constexpr int each = tile / rows_at_once;  // per factor and thread
-  static_assert(each * rows_at_once == tile && rows_at_once % 2 == 0);
+  static_assert(each * rows_at_once == tile && rows_at_once % 4 == 0);
 
  public:
   __device__ Feed(const Arguments& a, index_t b, index_t i0, index_t j0, index_t depth,
@@ -164,8 +164,8 @@ class Exit {
         d_(a.d.data ? static_cast<const T*>(a.d.data) + b * a.d.stride : nullptr),
         c_(a.c.data ? static_cast<T*>(a.c.data) + b * a.c.stride : nullptr) {}
 
-  /// Entries (i, j) and (i, j + 1), the second where `pair`.
-  __device__ void put(index_t i, index_t j, T v0, T v1) {
+  /// Entries (i, j) and (i, j + 1); their squares are added to `sum`.
+  __device__ void put(index_t i, index_t j, T v0, T v1, double& sum) {
     if (i >= a_.m || j > i) return;
     const bool pair = j + 1 <= i;
     T d0{};
@@ -194,8 +194,6 @@ class Exit {
     if (i != j) c_[j * a_.c.ld + i] = conjugate(v0);
     if (pair && i != j + 1) c_[(j + 1) * a_.c.ld + i] = conjugate(v1);
   }
-
-  double sum = 0;
 
  private:
   const Arguments& a_;
@@ -251,10 +249,10 @@ class Fragments {
   /// Entries t and t + 4, or both parts of entry t.
   __device__ __forceinline__ static void read(unsigned at, double& x, double& y) {
     if constexpr (is_complex) {
-      asm volatile("ld.shared.v2.f64 {%0,%1}, [%2];" : "=d"(x), "=d"(y) : "r"(at));
+      asm volatile("ld.shared.v2.f64 {%0,%1}, [%2];" : "=d"(x), "=d"(y) : "r"(at) : "memory");
     } else {
-      asm volatile("ld.shared.f64 %0, [%1];" : "=d"(x) : "r"(at));
-      asm volatile("ld.shared.f64 %0, [%1];" : "=d"(y) : "r"(at ^ 32u));
+      asm volatile("ld.shared.f64 %0, [%1];" : "=d"(x) : "r"(at) : "memory");
+      asm volatile("ld.shared.f64 %0, [%1];" : "=d"(y) : "r"(at ^ 32u) : "memory");
     }
   }
 
@@ -335,6 +333,8 @@ __global__ void __launch_bounds__(Shape<is_complex, tile>::threads,
   }
 
   Exit<Shape> exit(a, b);
+  // Of squares of 16 x 16 entries, always summed in the same order, whatever the tile.
+  double sums[down][across / 2] = {};
 #pragma unroll
   for (int i = 0; i < down; ++i) {
 #pragma unroll
@@ -345,23 +345,37 @@ __global__ void __launch_bounds__(Shape<is_complex, tile>::threads,
         const index_t col = j0 + col0 + 8 * j + 2 * t;
         if constexpr (is_complex)
           exit.put(row, col, T{re[i][j][2 * h], im[i][j][2 * h]},
-                   T{re[i][j][2 * h + 1], im[i][j][2 * h + 1]});
+                   T{re[i][j][2 * h + 1], im[i][j][2 * h + 1]}, sums[i][j / 2]);
         else
-          exit.put(row, col, re[i][j][2 * h], re[i][j][2 * h + 1]);
+          exit.put(row, col, re[i][j][2 * h], re[i][j][2 * h + 1], sums[i][j / 2]);
       }
     }
   }
   if (!a.norm) return;
-  __shared__ double sums[Shape::threads / 32];
-  const double sum = block_sum<Shape::threads>(exit.sum, sums);
-  // The first of the parts that the tile covers has the sum, the others are zero.
-  constexpr int side = tile / part_side;
-  const int part = static_cast<int>(threadIdx.x);
-  if (part >= side * side) return;
-  const index_t row = I * side + part / side;
-  const index_t col = J * side + part % side;
-  if (col <= row && row * part_side < a.m)
-    a.norm[b * a.norm_count + row * (row + 1) / 2 + col] = part == 0 ? sum : 0.0;
+#pragma unroll
+  for (int i = 0; i < down; ++i) {
+#pragma unroll
+    for (int j = 0; j < across / 2; ++j) sums[i][j] = warp_sum(sums[i][j]);
+  }
+  // Four of them make a part. Parts above the diagonal do not count.
+  index_t part_row = I;
+  index_t part_col = J;
+  double part;
+  if constexpr (tile == part_side) {
+    __shared__ double quarters[4];
+    if (lane == 0) quarters[warp] = sums[0][0];
+    __syncthreads();
+    if (threadIdx.x != 0) return;
+    part = (quarters[0] + quarters[1]) + (quarters[2] + quarters[3]);
+  } else {
+    static_assert(Shape::warp_rows == part_side && Shape::warp_cols == part_side);
+    if (lane != 0) return;
+    part = (sums[0][0] + sums[0][1]) + (sums[1][0] + sums[1][1]);
+    part_row = I * Shape::warps_down + warp / Shape::warps_across;
+    part_col = J * Shape::warps_across + warp % Shape::warps_across;
+  }
+  if (part_col <= part_row && part_row * part_side < a.m)
+    a.norm[b * a.norm_count + part_row * (part_row + 1) / 2 + part_col] = part;
 }
 
 }  // namespace gramian::cuda::float64

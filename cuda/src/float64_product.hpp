@@ -24,9 +24,9 @@ index_t float64_norm_count(index_t m);
 int float64_tile(const Queue& queue, Storage storage, index_t batch, index_t m);
 
 /// S and Z are m x depth, and S Z^H is Hermitian; C is m x m, neither S nor Z, or empty where only
-/// the norm is wanted. D may be empty. All have 16-byte aligned rows. Every entry of C is summed in
-/// the same order whatever the batch and the tile. `triangular`: S and Z are lower triangular and
-/// zero above, and what is known to be zero is left out.
+/// the norm is wanted. D may be empty. All have 16-byte aligned rows. Entries and sums
+/// of squares have the same bits whatever the batch and the tile. `triangular`: S and Z are lower
+/// triangular and zero above, and what is known to be zero is left out.
 void float64_product(const Queue& queue, Storage storage, index_t batch, index_t m, index_t depth,
                      Matrices s, Matrices z, Matrices d, Matrices c, const Scalars& scalars,
                      NormParts norm, int tile, bool triangular = false);

@@ -54,8 +54,10 @@ SharedLibrary::SharedLibrary(Names names, Names parts, const char* package)
   std::string tried;
   for (const std::string& place : places) {
     for (const char* name : names) {
-      if (access((place + name).c_str(), F_OK) == 0)
-        for (const char* part : parts) dlopen((place + part).c_str(), RTLD_NOW | RTLD_LOCAL);
+      if (!place.empty() && access((place + name).c_str(), F_OK) == 0)
+        for (const char* part : parts)
+          if (!dlopen(part, RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD))
+            dlopen((place + part).c_str(), RTLD_NOW | RTLD_LOCAL);
       handle_ = open(place + name, tried);
       if (handle_) return;
     }

@@ -168,8 +168,9 @@ def spectral_norm_bounds(
         with the rounding error of each product substituted back [1]_. ``"cholesky"``: an estimate
         by Lanczos, then one Cholesky factorization of :math:`s^2 I - a^H a`, whose success in
         floating point proves :math:`\sigma_1 < s` up to a known rounding error [2]_. ``"eigh"``:
-        the same with LAPACK's eigenvector for the estimate. ``"auto"``: ``"cholesky"``, the
-        fastest.
+        the same with LAPACK's eigenvector for the estimate. ``"auto"``: the fastest, which is
+        ``"cholesky"`` on the CPU and for large matrices on a GPU, where it falls back on
+        ``"gram"`` should a matrix resist.
     certify : {"rounding"}, default "rounding"
         Kind of certificate.
     rng : None, int or numpy.random.Generator, default None
@@ -204,7 +205,7 @@ def spectral_norm_bounds(
     -----
     The bracket converges where `rtol` is at least :math:`(2m^2 + 600m + mn/128) u`, with
     :math:`m \le n` the sides and :math:`u = 2^{-53}`; three times that for complex `a`, twice for
-    ``method="gram"``; on a GPU, :math:`(10mn + 40) u`. Results in float32 need 5e-7 more. Below
+    ``method="gram"``; on a GPU, :math:`(10mn + 80) u`. Results in float32 need 5e-7 more. Below
     that the bounds still hold, as tight as they get, and `converged` is False. So it is where
     results are subnormal numbers or too large for their dtype.
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "check.hpp"
+#include "gramian/factor_proof.hpp"
 #include "gramian/rounding.hpp"
 #include "reference.hpp"
 
@@ -149,6 +150,55 @@ void rounding_constant_is_of_the_right_size() {
   CHECK(rounding::accumulated<std::complex<double>>(count) > 2.83 * rounding::u * count);
 }
 
+/// Any L at all proves what it proves: good ones, scaled ones, ones with entries left out, zero.
+void a_wrong_factor_proves_no_falsehood() {
+  constexpr index_t n = 12;
+  const auto at = [](index_t i, index_t j) { return static_cast<std::size_t>(i * n + j); };
+  std::mt19937 engine(7);
+  std::normal_distribution<double> normal;
+  for (int trial = 0; trial < 300; ++trial) {
+    // G = Q diag(1, 1/2, 1/3, ...) Q for the reflection Q = I - 2 v v^T: lambda_1 = 1.
+    std::vector<double> v(n);
+    double length = 0;
+    for (double& x : v) length += (x = normal(engine)) * x;
+    std::vector<double> g(n * n);
+    for (index_t i = 0; i < n; ++i)
+      for (index_t j = 0; j < n; ++j)
+        for (index_t k = 0; k < n; ++k) {
+          const auto q = [&](index_t a, index_t b) {
+            return (a == b) -
+                   2 * v[static_cast<std::size_t>(a)] * v[static_cast<std::size_t>(b)] / length;
+          };
+          g[at(i, j)] += q(i, k) * q(j, k) / static_cast<double>(k + 1);
+        }
+    for (const double s : {0.3, 0.999, 1 + 1e-12, 1.5}) {
+      // A factorization of s I - G that goes on whatever the pivots are.
+      std::vector<double> l(n * n);
+      for (index_t j = 0; j < n; ++j)
+        for (index_t i = j; i < n; ++i) {
+          double sum = (i == j ? s : 0) - g[at(i, j)];
+          for (index_t k = 0; k < j; ++k) sum -= l[at(i, k)] * l[at(j, k)];
+          l[at(i, j)] = i == j ? std::sqrt(std::abs(sum)) : sum / l[at(j, j)];
+        }
+      if (trial % 4 == 1) l[static_cast<std::size_t>(engine() % (n * n))] *= 1 + 1e-7;
+      if (trial % 4 == 2) l[static_cast<std::size_t>(engine() % (n * n))] = 0;
+      if (trial % 4 == 3) l.assign(n * n, 0);
+      double squares = 0;
+      for (index_t i = 0; i < n; ++i)
+        for (index_t j = 0; j < n; ++j) {
+          double product = 0;
+          for (index_t k = 0; k < n; ++k) product += l[at(i, k)] * l[at(j, k)];
+          const double r = (i == j ? s : 0) - g[at(i, j)] - product;
+          squares += r * r;
+        }
+      const double upper = detail::upper_by_factor<double>(s, squares, n);
+      CHECK(std::isnan(upper) || upper >= 1 - 1e-14);  // G itself is off by its roundings
+      CHECK(std::isnan(upper) || upper >= s * (1 + n * (n + 4) * rounding::u));
+      if (trial % 4 == 0 && s > 1) CHECK_AT_MOST(upper, s * (1 + detail::factor_error<double>(n)));
+    }
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -159,5 +209,6 @@ int main() {
   rounding_is_outwards_over_the_whole_range<double>();
   rounding_is_outwards_over_the_whole_range<float>();
   rounding_constant_is_of_the_right_size();
+  a_wrong_factor_proves_no_falsehood();
   return finish();
 }

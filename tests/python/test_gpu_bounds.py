@@ -92,7 +92,7 @@ def test_norms_known_exactly(torch, n, method):
             # sigma is off by a few roundings of its own where it is no integer.
             assert float(b.lower) <= sigma * (1 + 4e-16)
             assert sigma * (1 - 4e-16) <= float(b.upper)
-            assert float(b.upper) <= float(b.lower) * (1 + max(rtol, (10 * n * n + 40) * 2.0**-53))
+            assert float(b.upper) <= float(b.lower) * (1 + max(rtol, (10 * n * n + 80) * 2.0**-53))
 
 
 def test_matrices_at_every_scale_in_one_batch(torch):
@@ -196,18 +196,32 @@ def test_gram_bound_is_queued_and_can_be_captured(torch):
 
 
 def test_imitated_float64_does_not_reach_the_proof(run_python):
-    """cuBLAS may be told to imitate float64 by narrower formats; no bound passes through cuBLAS."""
+    """cuBLAS, and cuSOLVER with it, may be told to imitate float64 by narrower formats. Squaring does
+    not pass through either; a factor is verified, whatever it is."""
     code = """
 import numpy as np, torch, gramian as gm
 x = np.random.default_rng(0).standard_normal((700, 500))
-b = gm.spectral_norm_bounds(torch.from_numpy(x).cuda(), rtol=1e-300)
+a = torch.from_numpy(x).cuda()
+b = gm.spectral_norm_bounds(a, rtol=1e-300, method="gram")
+print(float(b.lower).hex(), float(b.upper).hex(), float(gm.gram_bound(a)).hex())
+c = gm.spectral_norm_bounds(a, rtol=1e-300, method="cholesky")
 sigma = np.linalg.norm(x, 2)
-assert float(b.lower) <= sigma * (1 + 1e-14) and sigma * (1 - 1e-14) <= float(b.upper)
-assert float(b.upper) <= float(b.lower) * (1 + 1e-9)
-print("ok")
+assert float(c.lower) <= sigma * (1 + 1e-14) and sigma * (1 - 1e-14) <= float(c.upper)
 """
+    plain = run_python(code)
     given = {"CUBLAS_EMULATE_DOUBLE_PRECISION": "1", "CUBLAS_EMULATION_STRATEGY": "eager"}
-    assert run_python(code, **given).strip() == "ok"
+    assert run_python(code, **given) == plain
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_a_matrix_and_a_batch_have_the_same_bits(torch, dtype):
+    """Small tiles for one, large ones for the other."""
+    for shape in ((300, 64, 64), (150, 70, 100), (20, 333, 300)):
+        x = sample(torch, shape, dtype)
+        assert same_bits(gm.gram_bound(x)[7], gm.gram_bound(x[7]))
+        q, one = gm.newton_schulz(x, 3), gm.newton_schulz(x[7], 3)
+        if min(shape[1:]) > 64:  # smaller ones have kernels of their own, whatever the batch
+            assert same_bits(q[7], one)
 
 
 def test_large_matrices_are_factorized(torch):

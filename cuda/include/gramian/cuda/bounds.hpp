@@ -24,7 +24,8 @@ std::size_t spectral_norm_bounds_workspace(const Queue& queue, const ArrayRef& a
                                            BoundsMethod method);
 
 /// As gramian::spectral_norm_bounds; there is no BoundsMethod::eigh. The Cholesky factorization is
-/// cuSOLVER's, and what it returns is verified; without cuSOLVER, automatic is gram.
+/// cuSOLVER's, and what it returns is verified; without cuSOLVER, automatic is gram. Where
+/// a matrix resists, the whole batch is squared, and out.method says so.
 Status spectral_norm_bounds(const Queue& queue, const ArrayRef& a, const BoundsOptions& options,
                             Bracket& out, Workspace workspace);
 
