@@ -221,8 +221,10 @@ template <class T>
 std::size_t product_workspace(index_t m, index_t depth) {
   using R = real_t<T>;
   const int panel = tile_kernels<R>().panel;
+  // min(depth, most) is the largest depth_block of all depths up to this one: that of the depth
+  // itself may be shorter, as 257 at 513 after 512 at 512.
   const auto bytes = [&](index_t most, std::size_t operands) {
-    return operands * Workspace::bytes_for<R>(packed_size<T>(m, depth_block(depth, most), panel));
+    return operands * Workspace::bytes_for<R>(packed_size<T>(m, std::min(depth, most), panel));
   };
   return std::max(bytes(max_depth_block, 1), bytes(max_depth_block / 2, 2));
 }

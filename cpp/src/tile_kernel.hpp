@@ -35,6 +35,10 @@ struct TileArgs {
 template <class R>
 struct TileKernels {
   using Fn = void (*)(const TileArgs<R>&);
+  // to (rows x cols, rows ld apart) <- rows first, first + 1, ... of the sketch, in whole vectors,
+  // with zeros beyond cols.
+  using SketchTile = void (*)(std::uint64_t seed, std::uint64_t first, std::int64_t rows,
+                              std::int64_t cols, R* to, std::int64_t ld);
   int vector;        // entries of R in a vector
   int panel;         // 3 vectors
   int rows;          // rows of a real tile; divides panel
@@ -42,6 +46,7 @@ struct TileKernels {
   Fn real[3];        // by number of column vectors - 1
   Fn real_rows[3];   // the same for an A that is not packed: rows a_row apart, k adjacent
   Fn complex[4][3];  // [conjugate A + 2 * conjugate B][vectors - 1]
+  SketchTile sketch;
   const char* isa;
 };
 

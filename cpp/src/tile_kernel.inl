@@ -2,6 +2,7 @@
 // GRAMIAN_TILE_ROWS and is compiled with that instruction set's flags. No header of the standard
 // library beyond <cstddef>/<cstdint> may be included: an inline function from one, compiled here,
 // could be the copy that the linker keeps for the whole program, and fail on an older CPU.
+#include "sketch_tile.inl"
 #include "tile_kernel.hpp"
 
 namespace gramian::detail::GRAMIAN_ISA_NAMESPACE {
@@ -170,6 +171,7 @@ TileKernels<R> kernels(const char* isa) {
         complex_tile<R, crows, 3, false, true>},
        {complex_tile<R, crows, 1, true, true>, complex_tile<R, crows, 2, true, true>,
         complex_tile<R, crows, 3, true, true>}},
+      sketch_tile<R>,
       isa};
 }
 

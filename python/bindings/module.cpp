@@ -6,6 +6,7 @@ namespace gramian::python {
 void bind_bounds(pybind11::module_& m);
 void bind_coefficients(pybind11::module_& m);
 void bind_newton_schulz(pybind11::module_& m);
+void bind_rsvd(pybind11::module_& m);
 void bind_system_info(pybind11::module_& m);
 void bind_threads(pybind11::module_& m);
 
@@ -16,6 +17,7 @@ PYBIND11_MODULE(_cpu, m, pybind11::mod_gil_not_used()) {
   gramian::python::bind_bounds(m);
   gramian::python::bind_coefficients(m);
   gramian::python::bind_newton_schulz(m);
+  gramian::python::bind_rsvd(m);
   gramian::python::bind_system_info(m);
   gramian::python::bind_threads(m);
 }

@@ -11,21 +11,30 @@ from . import _cpu, coefficients
 from ._bounds import Bounds, gram_bound, spectral_norm, spectral_norm_bounds, stable_rank
 from ._conv_bounds import conv_spectral_norm_bounds
 from ._newton_schulz import NewtonSchulzInfo, newton_schulz
+from ._nystrom import nystrom_eigh
 from ._operator_bounds import operator_norm_bounds
+from ._rsvd import range_finder, rsvd
+from ._rsvd_results import ConvergenceError, SVDInfo, SVDResult
 from ._threads import get_num_threads, set_num_threads
 
 __version__: str = _cpu.version()
 
 __all__ = [
     "Bounds",
+    "ConvergenceError",
     "NewtonSchulzInfo",
+    "SVDInfo",
+    "SVDResult",
     "__version__",
     "coefficients",
     "conv_spectral_norm_bounds",
     "get_num_threads",
     "gram_bound",
     "newton_schulz",
+    "nystrom_eigh",
     "operator_norm_bounds",
+    "range_finder",
+    "rsvd",
     "set_num_threads",
     "spectral_norm",
     "spectral_norm_bounds",

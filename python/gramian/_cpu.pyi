@@ -56,3 +56,43 @@ def spectral_norm_bounds(
     estimate: object | None = ...,
     stable_rank: object | None = ...,
 ) -> tuple[int, str]: ...
+
+class Rsvd:
+    def rank(self) -> int: ...
+    def figures(
+        self,
+    ) -> list[tuple[int, int, float, bool, bool, float, str, int, int]]: ...
+    def write(self, u: object, s: object, vh: object, dtype: str) -> None: ...
+
+def rsvd(
+    a: object,
+    dtype: str,
+    rank: int,
+    oversample: int,
+    passes: int,
+    tolerance: float,
+    method: str,
+    center: bool,
+    seed: int,
+    check_finite: bool,
+    start: object | None = ...,
+) -> Rsvd: ...
+def range_finder(
+    a: object,
+    q: object,
+    dtype: str,
+    size: int,
+    passes: int,
+    seed: int,
+    check_finite: bool,
+) -> list[tuple[int, int, float, bool, bool, float, str, int, int]]: ...
+def nystrom_eigh(
+    a: object,
+    w: object,
+    v: object,
+    dtype: str,
+    oversample: int,
+    seed: int,
+    check_finite: bool,
+) -> None: ...
+def sketch_entry(seed: int, i: int, j: int) -> int: ...

@@ -1,5 +1,7 @@
 #include "gramian/symmetric_product.hpp"
 
+#include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <limits>
 
@@ -148,8 +150,33 @@ void bits_do_not_depend_on_threads(index_t m, index_t n) {
   CHECK(std::memcmp(results[0].data(), results[1].data(), results[0].size() * sizeof(T)) == 0);
 }
 
+/// A workspace for a depth serves every lesser one, and no byte beyond it is touched.
+template <class T>
+void workspace_is_enough_for_lesser_depths() {
+  constexpr std::size_t guard = 1 << 19;  // more than one panel too many
+  constexpr auto mark = std::byte{0xA5};
+  for (const index_t m : {5, 49})
+    for (const index_t depth : {256, 300, 513, 1100}) {
+      const std::size_t bytes = product_workspace<T>(m, depth);
+      const auto x = random_entries<T>(m * depth, 13);
+      for (index_t less = 1; less <= depth; less += less < 250 ? 83 : 17) {
+        const WorkspaceMemory memory(bytes + guard);
+        std::byte* const data = memory.view().take<std::byte>(0);
+        std::fill_n(data + bytes, guard, mark);
+        std::vector<T> c(static_cast<std::size_t>(m * m));
+        Context ctx(1);
+        gram<T>(ctx, row_major(x.data(), m, less), Side::left, {}, row_major(c.data(), m, m),
+                {data, bytes});
+        CHECK(
+            std::all_of(data + bytes, data + bytes + guard, [](std::byte b) { return b == mark; }));
+        CHECK(product_workspace<T>(m, less) <= bytes);
+      }
+    }
+}
+
 template <class T>
 void all() {
+  workspace_is_enough_for_lesser_depths<T>();
   // Around the tile, panel and block sizes of every instruction set, and past the depth block.
   for (const auto& [m, n] : {std::pair<index_t, index_t>{1, 1},
                              {1, 9},

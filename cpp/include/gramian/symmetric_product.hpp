@@ -56,8 +56,8 @@ void apply(Context& ctx, MatrixView<const T> s, Side side, real_t<T> alpha, Matr
 /// hermitian_product, if alpha is a power of two: sums are cut into blocks (docs/bounds.md).
 index_t product_roundings(index_t depth);
 
-/// Bytes of workspace: of gram and hermitian_product for m x m results from sums of length depth,
-/// of apply, and of apply's for_s.
+/// Bytes of workspace: of gram and hermitian_product for m x m results from sums of length depth or
+/// less, of apply, and of apply's for_s.
 template <class T>
 std::size_t product_workspace(index_t m, index_t depth);
 template <class T>

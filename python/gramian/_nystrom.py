@@ -1,0 +1,79 @@
+"""Nystrom approximation of positive semidefinite matrices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import _arrays, _backend
+from ._bounds import _checks, _seed
+from ._rsvd import _count, _dense
+
+
+def nystrom_eigh(
+    a: Any, rank: int, *, oversample: int = 10, rng: Any = None, check_finite: bool | None = None
+) -> tuple[Any, Any]:
+    """Leading eigenvalues and eigenvectors of a Hermitian positive semidefinite matrix.
+
+    The Nystrom approximation [1]_ from a basis refined by one read, in two reads of `a`. Neither
+    that `a` is Hermitian nor that it is semidefinite is checked: both would take a read.
+
+    Parameters
+    ----------
+    a : array of shape (..., n, n)
+        As for :func:`rsvd`.
+    rank : int
+        Number of eigenvalues, from 1 to n.
+    oversample : int, default 10
+        Vectors in the sketch beyond `rank`.
+    rng : None, int or numpy.random.Generator
+        Seed of the sketch.
+    check_finite : bool or None, default None
+        As for :func:`rsvd`.
+
+    Returns
+    -------
+    w : array of shape (..., rank)
+        Eigenvalues, descending and at least 0.
+    V : array of shape (..., n, rank)
+        Eigenvectors, orthonormal.
+
+    Raises
+    ------
+    TypeError
+        `a` is no accepted array, or another argument is not of its type.
+    ValueError
+        `a` is not square or holds NaN or infinity; `rank` is out of range.
+    NotImplementedError
+        `a` lies on a GPU.
+
+    References
+    ----------
+    .. [1] Tropp, Yurtsever, Udell, Cevher, "Fixed-Rank Approximation of a Positive-Semidefinite
+       Matrix from Streaming Data", NeurIPS 2017.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import gramian as gm
+    >>> w, v = gm.nystrom_eigh(np.diag([3.0, 2.0, 1.0]), 2)
+    >>> bool(np.allclose(w, [3.0, 2.0]))
+    True
+    """
+    checked = _dense(a)
+    *batch, m, n = checked.shape
+    if m != n:
+        raise ValueError(f"a has shape {checked.shape}; its matrices must be square")
+    k = _count(rank, "rank", 1)
+    if k > n:
+        raise ValueError(f"rank is {k}; it must be from 1 to n = {n}")
+    more = _count(oversample, "oversample", 0)
+    seed = _seed(rng)
+    checks = True if check_finite is None else _checks(check_finite, checked)
+    w = checked.empty_like((*batch, k), _arrays.real_dtype(checked.dtype))
+    v = checked.empty_like((*batch, n, k), checked.dtype)
+    if 0 not in batch:
+        backend = _backend.for_device(checked.device)
+        backend.nystrom_eigh(
+            checked.capsule(), w.capsule(), v.capsule(), checked.dtype, more, seed, checks
+        )
+    return w.value, v.value
