@@ -75,7 +75,7 @@ class Factorization {
     std::vector<double> pivots(a.size());
     const bool close = detail::ritz_settled({a.data(), b.data(), static_cast<index_t>(a.size())},
                                             b.back(), tolerance, y_.data(), pivots.data(), theta_);
-    exhausted_ = invariant || steps_ == m_;
+    exhausted_ = invariant || steps_ == room_.most_steps;
     return close || exhausted_;
   }
 

@@ -137,8 +137,9 @@ class GramSquares {
     l.solver_bytes = Cusolver(queue_).cholesky_bytes(
         storage_ == Storage::complex128 ? CUDA_C_64F : CUDA_R_64F, m_, leading(m_));
     l.solver = carver.take<std::byte>(static_cast<index_t>(l.solver_bytes));
-    // Beyond that many, squaring is no more work.
-    l.most_steps = std::min<index_t>(m_, 400);
+    // Rounding makes Lanczos take more steps than there are vectors. Beyond 400, squaring is no
+    // more work.
+    l.most_steps = std::min<index_t>(2 * m_ + 8, 400);
     const index_t vectors = l.most_steps + 2;
     l.basis = {carver.take<std::byte>(vectors * leading(m_) * element_size(storage_)), leading(m_),
                0};

@@ -11,6 +11,7 @@ namespace py = pybind11;
 
 void bind_cuda_bounds(py::module_& m);
 void bind_cuda_newton_schulz(py::module_& m);
+void bind_cuda_rsvd(py::module_& m);
 
 namespace {
 
@@ -45,4 +46,5 @@ PYBIND11_MODULE(_cuda, m, pybind11::mod_gil_not_used()) {
         pybind11::arg("directories"), "Where cuBLAS is looked for, before the system's places.");
   gramian::python::bind_cuda_bounds(m);
   gramian::python::bind_cuda_newton_schulz(m);
+  gramian::python::bind_cuda_rsvd(m);
 }

@@ -279,7 +279,7 @@ class _Torch:
 
     def from_host(self, value: np.ndarray, device: Device) -> Any:
         torch = sys.modules["torch"]
-        return torch.from_numpy(np.ascontiguousarray(value)).to(_torch_device(device))
+        return torch.from_numpy(np.array(value, order="C")).to(_torch_device(device))
 
     def current(self, device: Device) -> AbstractContextManager[Any]:
         # Every operation goes to its operands' device, on that device's current stream.

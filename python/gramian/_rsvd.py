@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _arrays, _backend
+from . import _arrays, _backend, _rsvd_gpu, _rsvd_gpu_calls
 from ._bounds import _check_choice, _checks, _seed
 from ._rsvd_results import ConvergenceError, SVDInfo, SVDResult
 
@@ -115,7 +115,7 @@ def rsvd(
     >>> bool(np.allclose(U * S @ Vh, a))
     True
     """
-    checked = _dense(a)
+    checked = _arrays.matrices(a, "a")
     *batch, m, n = checked.shape
     side = min(m, n)
     tolerance = _tolerance(tol)
@@ -134,6 +134,13 @@ def rsvd(
     start = _start(v0, checked)
     if side == 0 or 0 in batch:
         return _empty(checked, 0 if side == 0 else wanted)
+    if checked.device != _arrays.CPU:
+        if tolerance:
+            raise NotImplementedError(
+                f"tol is {tol!r}; errors are certified on the CPU so far: give rank, or copy a"
+            )
+        options = _rsvd_gpu.Options(wanted, more, reads, method, bool(center), seed)
+        return _rsvd_gpu_calls.rsvd(checked, options, start, checks=checks)
     backend = _backend.for_device(checked.device)
     found = backend.rsvd(
         checked.capsule(),
@@ -223,7 +230,7 @@ def range_finder(
     >>> bool(np.allclose(q @ (q.T @ a), a))
     True
     """
-    checked = _dense(a)
+    checked = _arrays.matrices(a, "a")
     *batch, m, n = checked.shape
     columns = _count(size, "size", 1)
     if columns > min(m, n):
@@ -231,6 +238,9 @@ def range_finder(
     reads = _reads(passes, "auto", 0.0)
     seed = _seed(rng)
     checks = True if check_finite is None else _checks(check_finite, checked)
+    if checked.device != _arrays.CPU:
+        options = _rsvd_gpu.Options(columns, 0, reads, "auto", False, seed)
+        return _rsvd_gpu_calls.range_finder(checked, options, checks=checks)
     q = checked.empty_like((*batch, m, columns), checked.dtype)
     if 0 not in batch:
         backend = _backend.for_device(checked.device)

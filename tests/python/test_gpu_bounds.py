@@ -196,8 +196,8 @@ def test_gram_bound_is_queued_and_can_be_captured(torch):
 
 
 def test_imitated_float64_does_not_reach_the_proof(run_python):
-    """cuBLAS, and cuSOLVER with it, may be told to imitate float64 by narrower formats. Squaring does
-    not pass through either; a factor is verified, whatever it is."""
+    """cuBLAS, and cuSOLVER with it, may be told to imitate float64 by narrower formats. Squaring
+    does not pass through either; a factor is verified, whatever it is."""
     code = """
 import numpy as np, torch, gramian as gm
 x = np.random.default_rng(0).standard_normal((700, 500))
@@ -219,9 +219,6 @@ def test_a_matrix_and_a_batch_have_the_same_bits(torch, dtype):
     for shape in ((300, 64, 64), (150, 70, 100), (20, 333, 300)):
         x = sample(torch, shape, dtype)
         assert same_bits(gm.gram_bound(x)[7], gm.gram_bound(x[7]))
-        q, one = gm.newton_schulz(x, 3), gm.newton_schulz(x[7], 3)
-        if min(shape[1:]) > 64:  # smaller ones have kernels of their own, whatever the batch
-            assert same_bits(q[7], one)
 
 
 def test_large_matrices_are_factorized(torch):

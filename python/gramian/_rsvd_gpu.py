@@ -1,0 +1,469 @@
+"""The randomized SVD of dense matrices on a GPU.
+
+Steps, constants and choices are those of cpp/src/rsvd_matrix.hpp, explained in docs/rsvd.md; what
+differs is said there under "On a GPU". Reads of A and the sketch are kernels (cuda/src/rsvd.cpp);
+tall thin matrices are the caller's library's, in double (`_device_vectors.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import _arrays, _backend
+from ._bounds import gram_bound
+from ._device_vectors import Fallbacks, Vectors
+
+# Of what Ritz values may still grow by, beside the error that is left (cpp/src/rsvd_plan.hpp).
+_STAGNATION = 0.08
+
+# Exponents of the norm up to this are left as they are: nothing overflows.
+_MODERATE = 32
+
+# Rows of which provisional means are taken.
+_FIRST_ROWS = 256
+
+# A read costs more than the eigenproblems of a growing basis beyond so many operations.
+_LARGE_READ = 1.5e11
+
+
+@dataclass(frozen=True)
+class Options:
+    """Checked arguments; `passes` is 0 for "auto"."""
+
+    rank: int
+    oversample: int
+    passes: int
+    method: str
+    center: bool
+    seed: int
+    start: Any = None  # n x j
+
+
+@dataclass
+class Factors:
+    """2^exponent u diag(s) v^H, u and v in double on the device, s on the host."""
+
+    u: Any
+    s: np.ndarray
+    v: Any
+    exponent: int
+    error: float
+    method: str
+    passes: int
+    fallbacks: Fallbacks
+
+
+class NotFinite(Exception):
+    """The matrix holds NaN or infinity."""
+
+
+class Reads:
+    """Reads of 2^-exponent A, or of that less the means of its columns."""
+
+    def __init__(self, a: _arrays.Array, options: Options, reads: int = 0, exponent: int = 0):
+        self.a = a
+        self.rows, self.columns = a.shape
+        computed = a.dtype if a.dtype not in ("float16", "bfloat16") else "float32"
+        self.vectors = Vectors(a, computed)
+        self.exponent = exponent
+        self.reads = reads
+        self.squares = 0.0
+        self._options = options
+        self._first = True
+        self._means: Any = None
+        self._backend = _backend.for_device(a.device)
+
+    def sketch(self, width: int, first: int) -> Any:
+        vectors = self.vectors
+        z = vectors.empty((self.columns, width), vectors.computed)
+        if width:
+            self._backend.sketch(
+                vectors.capsule(z, vectors.computed),
+                vectors.computed,
+                self._options.seed,
+                first,
+                self.a.device[1],
+                self.a.stream(),
+            )
+        return z
+
+    def read(self, z: Any, *, adjoint: bool = True) -> tuple[Any, Any]:
+        """Y = A z as it is computed, and W = A^H Y in double (None unless `adjoint`)."""
+        center = self._options.center
+        if not self._first:
+            return self._call(z, adjoint, self._means, None, None)
+        self._first = False
+        vectors = self.vectors
+        squares = vectors.empty((1,), "float64")
+        sums = None
+        if center:
+            # What the means of the first rows leave is small beside the entries, as a rule.
+            self._means = vectors.wide(self.a.value[:_FIRST_ROWS]).mean(0)
+            sums = vectors.empty((self._backend.sum_parts, self.columns), vectors.wide_name)
+        y, w = self._call(z, adjoint, self._means, sums, squares)
+        self.squares = float(vectors.down(squares)[0])
+        if center:
+            # A = A_p - 1 d^T, and A^H 1 = 0 (docs/rsvd.md).
+            left = sums.sum(0) / self.rows
+            row = left @ vectors.wide(z)
+            y = vectors.narrow(vectors.wide(y) - row)
+            if w is not None:
+                w -= self.rows * left.conj()[:, None] * row
+            self._means = self._means + left
+            lost = self.rows * float(vectors.down((left * left.conj()).sum().real))
+            self.squares = max(self.squares - lost, 0.0)
+        return y, w
+
+    def _call(self, z: Any, adjoint: bool, means: Any, sums: Any, squares: Any) -> tuple[Any, Any]:
+        vectors = self.vectors
+        width = z.shape[1]
+        computed, wide = vectors.computed, vectors.wide_name
+        y = vectors.empty((self.rows, width), computed)
+        w = vectors.empty((self.columns, width), wide) if adjoint else None
+
+        def capsule(x: Any, dtype: str) -> object:
+            return None if x is None else vectors.capsule(x, dtype)
+
+        self._backend.two_sided_read(
+            self.a.capsule(),
+            self.a.dtype,
+            computed,
+            wide,
+            capsule(z, computed),
+            capsule(y, computed),
+            capsule(w, wide),
+            capsule(means, wide),
+            capsule(sums, wide),
+            capsule(squares, "float64"),
+            self.a.device[1],
+            self.a.stream(),
+            self.a.scratch,
+        )
+        self.reads += 1
+        return y, w
+
+    def gram(self) -> Any:
+        """A^H A in double, on the device: a read."""
+        vectors = self.vectors
+        total: Any = 0
+        means: Any = None
+        if self._options.center:
+            means = vectors.wide(self.a.value[:_FIRST_ROWS]).mean(0)
+        sums: Any = 0
+        step = max(1, 2**24 // max(1, self.columns))
+        for row in range(0, self.rows, step):
+            block = vectors.wide(self.a.value[row : row + step])
+            if means is not None:
+                block = block - means
+                sums = sums + block.sum(0)
+            total = total + block.conj().T @ block
+        self.reads += 1
+        self._first = False
+        if means is not None:
+            left = sums / self.rows
+            total = total - self.rows * left.conj()[:, None] * left
+            self._means = means + left
+        self.squares = float(vectors.down(total.diagonal().real.sum()))
+        return total
+
+
+def decompose(a: _arrays.Array, options: Options) -> Factors:
+    """Of one matrix. Raises `NotFinite`."""
+    try:
+        return _Iteration(Reads(a, options), options).factors()
+    except _BeyondRange as found:
+        # Another read, of a scaled copy.
+        half = found.exponent // 2
+        values = a.value * 2.0**-half * 2.0 ** (half - found.exponent)
+        scaled = _arrays.matrices(values, "a")
+        reads = Reads(scaled, options, found.reads, found.exponent)
+        return _Iteration(reads, options).factors()
+
+
+def basis(a: _arrays.Array, options: Options, *, of_rows: bool) -> Any:
+    """An orthonormal basis of the approximate range of a, or of a^H, in double."""
+    try:
+        return _Iteration(Reads(a, options), options).basis(of_rows)
+    except _BeyondRange as found:
+        half = found.exponent // 2
+        scaled = _arrays.matrices(a.value * 2.0**-half * 2.0 ** (half - found.exponent), "a")
+        return _Iteration(Reads(scaled, options, 1, found.exponent), options).basis(of_rows)
+
+
+class _BeyondRange(Exception):
+    def __init__(self, exponent: int, reads: int) -> None:
+        super().__init__()
+        self.exponent = exponent
+        self.reads = reads
+
+
+class _Iteration:
+    """Z, Y = A Z and W = A^H Y, with the eigenvalues of Y^H Y."""
+
+    def __init__(self, reads: Reads, options: Options) -> None:
+        self.reads = reads
+        self.options = options
+        self.vectors = reads.vectors
+        self.fallbacks = Fallbacks()
+        self.z: Any = None
+        self.y: Any = None
+        self.w: Any = None
+        self.gram: Any = None
+        self.ritz: Any = None
+        self.rotation: Any = None
+        self._plan()
+
+    def _plan(self) -> None:
+        o, m, n = self.options, self.reads.rows, self.reads.columns
+        short = min(m, n)
+        self.block = min(short, o.rank + o.oversample)
+        # As many powers as the usual rule (7 iterations for small ranks, else 4), at most.
+        self.passes = o.passes or (8 if o.rank * 10 < short else 5)
+        self.method = o.method
+        if o.method == "single_pass":
+            self.passes = 1
+        if o.passes == 0 and self.block == n and o.method != "gram":
+            self.passes = 1  # a sketch as wide as A holds all of it
+        if o.method != "auto":
+            return
+        large = 4.0 * m * n * self.block > _LARGE_READ
+        if self.passes == 1:
+            self.method = "subspace" if self.block == n else "single_pass"
+        elif large and min(self.passes, 4) * self.block <= n / 2:
+            self.method = "krylov"
+        else:
+            self.method = "subspace"
+
+    # ---- Iteration ------------------------------------------------------------------------------
+
+    def _first_block(self) -> Any:
+        """The start vectors and as much of the sketch as is wanted, orthonormal."""
+        given = self.options.start
+        used = 0 if given is None else min(given.shape[1], self.block)
+        z = self.reads.sketch(self.block - used, used)
+        if used:
+            z = self.vectors.joined(self.vectors.cast(given[:, :used], self.vectors.computed), z)
+        return self._orthonormal(z)
+
+    def _orthonormal(self, z: Any) -> Any:
+        """As products with A are computed, so that Y is A times what is kept."""
+        return self.vectors.narrow(self.vectors.orthonormal(z, self.fallbacks)[0])
+
+    def _read(self, z: Any, *, adjoint: bool = True) -> tuple[Any, Any]:
+        first = self.reads.reads == 0
+        y, w = self.reads.read(z, adjoint=adjoint)
+        if first:
+            self._check_range()
+        return y, w
+
+    def _check_range(self) -> None:
+        square = self.reads.squares
+        if 4.0**-_MODERATE <= square <= 4.0**_MODERATE:
+            return
+        a = self.reads.a
+        wide = _arrays.matrices(self.vectors.wide(a.value), "a")
+        norm = float(self.vectors.down(gram_bound(wide.value, 0)))
+        if not math.isfinite(norm):
+            raise NotFinite
+        exponent = math.frexp(norm)[1]
+        if norm > 0 and abs(exponent) > _MODERATE:
+            raise _BeyondRange(exponent, self.reads.reads)
+
+    def build(self) -> None:
+        if self.method == "gram":
+            self._by_gram()
+            return
+        grow = self.method == "krylov"
+        z = self._first_block()
+        before: Any = None
+        read = 0
+        while True:
+            read += 1
+            y, w = self._read(z)
+            if grow and self.z is not None:
+                self._append(z, y, w)
+            else:
+                self.z, self.y, self.w, self.gram = z, y, w, self.vectors.gram(y)
+            last = read >= self.passes
+            # Ritz values tell when to stop; their vectors, what to keep of a growing basis.
+            if grow or self.options.passes == 0 or (last and read == 1):
+                self.ritz, self.rotation = self.vectors.eigen(self.gram)
+            settled = before is not None and self._stagnated(before, read)
+            before = self.ritz
+            if last or (self.options.passes == 0 and settled):
+                return
+            if grow and self.z.shape[1] == self.reads.columns:
+                return  # all of A
+            if grow:
+                z = self._next_krylov(min(self.block, self.reads.columns - self.z.shape[1]))
+            else:
+                z = self._orthonormal(self._turned_w())
+
+    def _turned_w(self) -> Any:
+        """W times what makes the columns of Y orthogonal: the powers of A then stay apart."""
+        vectors = self.vectors
+        if self.rotation is None:
+            triangle = vectors.triangle(self.gram)
+            if triangle is not None:
+                return vectors.times(self.w, triangle.inverse)
+            self.ritz, self.rotation = vectors.eigen(self.gram)
+        # In descending order: the columns of the next Y are graded.
+        turned = vectors.times(self.w, self.rotation)
+        if self.options.passes:
+            self.rotation = None
+        return turned
+
+    def _stagnated(self, before: np.ndarray, read: int) -> bool:
+        wanted = min(self.options.rank, before.size, self.ritz.size)
+        still = (read - 1) ** 2 / (2 * read - 1) if self.method == "krylov" else read - 1
+        noise = 16 * self.vectors.unit * max(self.ritz[0], 0.0)
+        growth = self.ritz[:wanted] - before[:wanted]
+        following = self.ritz[min(wanted, self.ritz.size - 1)]
+        if np.any(still * growth > _STAGNATION * following + noise):
+            return False
+        left = max(self.reads.squares - float(self.ritz[:wanted].sum()), 0.0)
+        grown = float(np.maximum(growth, 0).sum())
+        return bool(still * grown <= _STAGNATION * left + wanted * noise)
+
+    def _next_krylov(self, block: int) -> Any:
+        """The part of the newest W that is orthogonal to all of Z, orthonormal."""
+        vectors = self.vectors
+        z = self.w[:, self.w.shape[1] - block :]
+        for turn in range(3):
+            c = vectors.gram(self.z, z)
+            z = self._orthonormal(vectors.wide(z) - vectors.times(self.z, c))
+            if turn > 0 and np.abs(vectors.down(c)).max(initial=0) < 1e3 * vectors.unit:
+                break
+        return z
+
+    def _append(self, z: Any, y: Any, w: Any) -> None:
+        vectors = self.vectors
+        side = vectors.gram(self.y, y)
+        above = vectors.joined(self.gram, side)
+        below = vectors.joined(side.conj().T, vectors.gram(y))
+        self.gram = vectors.joined(above, below, axis=0)
+        self.z, self.y, self.w = (
+            vectors.joined(old, new) for old, new in ((self.z, z), (self.y, y), (self.w, w))
+        )
+
+    def _by_gram(self) -> None:
+        """Top eigenvectors of A^H A, and a half step with W where it cannot tell them apart."""
+        h = self.reads.gram()
+        self._check_range()
+        values, eigenvectors = self.vectors.eigen(h)
+        self.ritz = values
+        last = min(self.options.rank, self.reads.columns) - 1
+        half_step = values[last] < 1e-9 * values[0]
+        size = min(self.reads.columns, self.block if half_step else self.options.rank)
+        self.z = self._orthonormal(eigenvectors[:, :size])
+        self.y, self.w = self.reads.read(self.z, adjoint=bool(half_step))
+
+    # ---- Factors --------------------------------------------------------------------------------
+
+    def _rotate(self, size: int) -> None:
+        """Z, Y and W onto the Ritz vectors with the largest values, in descending order."""
+        if self.rotation is None:
+            self.ritz, self.rotation = self.vectors.eigen(self.gram)
+        e = self.rotation[:, :size]
+        self.z, self.y = self.vectors.times(self.z, e), self.vectors.times(self.y, e)
+        self.w = None if self.w is None else self.vectors.times(self.w, e)
+        self.gram = self.rotation = None
+
+    def basis(self, of_rows: bool) -> Any:
+        self.build()
+        if self.method != "gram":
+            self._rotate(min(self.options.rank, self.y.shape[1]))
+        found = self.y if not of_rows else self.z if self.w is None else self.w
+        return self.vectors.orthonormal(found, self.fallbacks)[0]
+
+    def factors(self) -> Factors:
+        """U, S, V of Q B with Y = Q R, B = R Z^H + (R^-H W_perp^H): see rsvd_matrix.hpp."""
+        self.build()
+        reads = self.reads
+        most = min(reads.rows, self.options.rank + self.options.oversample)
+        columns = self.y.shape[1]
+        if columns > reads.rows or (columns > most and self.ritz[most - 1] > 1e-10 * self.ritz[0]):
+            self._rotate(min(most, columns))
+        size = self.y.shape[1]
+        k = min(self.options.rank, size)
+        u, s, v = self._by_triangle(k) or self._by_steps(k)
+        return Factors(
+            u, s, v, reads.exponent, self._error(s), self.method, reads.reads, self.fallbacks
+        )
+
+    def _by_triangle(self, k: int) -> tuple[Any, np.ndarray, Any] | None:
+        """In few operations, where Y is far from singular and its type single; else None."""
+        vectors = self.vectors
+        size = self.y.shape[1]
+        if vectors.unit < 1e-10 or self.w is None or size >= self.reads.columns:
+            return None
+        t = vectors.triangle(vectors.gram(self.y) if self.gram is None else self.gram)
+        if t is None or t.left > 0.01 * vectors.unit:
+            return None
+        b = self._right_side(t.r, t.inverse)
+        # B B^H = b^H b, of which the square roots of the eigenvalues are the singular values.
+        values, turn = vectors.eigen(vectors.gram(b))
+        if not values[k - 1] > 1e-7 * values[0]:
+            return None
+        s = np.sqrt(values[:k])
+        turn = turn[:, :k]
+        return vectors.times(self.y, t.inverse @ turn), s, vectors.times(b, turn / vectors.up(s))
+
+    def _by_steps(self, k: int) -> tuple[Any, np.ndarray, Any]:
+        vectors = self.vectors
+        if self.gram is not None and (self.reads.reads == 1 or self.rotation is None):
+            # In order: a column that is all rounding would spoil every row of R^-1.
+            self._rotate(self.y.shape[1])
+        size = self.y.shape[1]
+        q, r = vectors.orthonormal(self.y, self.fallbacks)
+        right = vectors.wide(self.z)
+        if self.w is not None and size < self.reads.columns:
+            inverse = _inverse_of_upper(vectors.down(r))
+            b = self._right_side(r, inverse)
+            right, r = vectors.orthonormal(b, self.fallbacks)
+            r = r.conj().T
+        left, s, turned = vectors.small_svd(r, k)
+        return vectors.times(q, left), s, vectors.times(right, turned)
+
+    def _right_side(self, r: Any, inverse: Any) -> Any:
+        """b with B = b^H, rows that are rounding alone left out of the half step."""
+        vectors = self.vectors
+        if self.ritz is None:
+            self.ritz = np.array([float(vectors.down(abs(self.gram).sum(0).max()))])
+        top = max(float(self.ritz[0]), 0.0)
+        small = inverse if isinstance(inverse, np.ndarray) else vectors.down(inverse)
+        with np.errstate(all="ignore"):
+            sums = np.abs(small).sum(axis=0)
+            usable = sums * math.sqrt(top) < 0.1 / vectors.unit
+        # Rounding of W, divided by R: a row of the second term must stand above it.
+        rest = self.w - vectors.times(self.z, vectors.gram(self.z, self.w))
+        b = vectors.times(rest, vectors.up(np.where(usable, small, 0)))
+        noise = 24 * vectors.unit * top * np.where(usable, sums, 0)
+        lengths = np.sqrt(vectors.down((abs(b) ** 2).sum(0)))
+        kept = usable & (lengths > noise)
+        if not kept.all():
+            b = b * vectors.up(kept)
+        return b + vectors.times(self.z, r.conj().T)
+
+    def _error(self, s: np.ndarray) -> float:
+        whole = self.reads.squares
+        if whole <= 0:
+            return 0.0
+        square = max(whole - float(s @ s), 0.0) + 4 * self.vectors.unit * whole
+        return math.sqrt(square / whole)
+
+
+def _inverse_of_upper(r: np.ndarray) -> np.ndarray:
+    """Columns that a zero on the diagonal spoils are not finite."""
+    n = r.shape[0]
+    x = np.zeros_like(r)
+    with np.errstate(all="ignore"):
+        for i in range(n - 1, -1, -1):
+            right = -(r[i, i + 1 :] @ x[i + 1 :])
+            right[i] += 1
+            x[i] = right / r[i, i]
+    return np.triu(x)

@@ -1,0 +1,117 @@
+"""`rsvd` and `range_finder` of arrays on a GPU: batches, orientation, signs, results."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+
+from . import _arrays
+from ._device_vectors import Fallbacks
+from ._rsvd_gpu import Factors, NotFinite, Options, basis, decompose
+from ._rsvd_results import SVDInfo, SVDResult
+
+
+def rsvd(
+    a: _arrays.Array, options: Options, start: _arrays.Array | None, *, checks: bool
+) -> SVDResult:
+    """Of checked arguments."""
+    *batch, m, n = a.shape
+    k = options.rank
+    u, s, vh = (
+        a.empty_like((*batch, m, k), a.dtype),
+        a.empty_like((*batch, k), _arrays.real_dtype(a.dtype)),
+        a.empty_like((*batch, k, n), a.dtype),
+    )
+    found = []
+    with a.library.current(a.device):
+        for place in itertools.product(*map(range, batch)):
+            one = _matrix(a, place)
+            given = None if start is None else start.value[place]
+            factors = _one(one, dataclasses.replace(options, start=given), checks)
+            _write(factors, one, u.value[place], s, place, vh.value[place])
+            found.append(factors)
+    return SVDResult(u.value, s.value, vh.value, _info(found, tuple(batch), k))
+
+
+def range_finder(a: _arrays.Array, options: Options, *, checks: bool) -> Any:
+    """Of checked arguments."""
+    *batch, m, _ = a.shape
+    q = a.empty_like((*batch, m, options.rank), a.dtype)
+    with a.library.current(a.device):
+        for place in itertools.product(*map(range, batch)):
+            one = _matrix(a, place)
+            transposed = one.shape[0] < one.shape[1]
+            try:
+                found = basis(_turned(one) if transposed else one, options, of_rows=transposed)
+                q.value[place][...] = found.conj() if transposed else found
+            except NotFinite:
+                if checks:
+                    raise ValueError("a contains NaN or infinity") from None
+                q.value[place][...] = math.nan
+    return q.value
+
+
+def _matrix(a: _arrays.Array, place: tuple[int, ...]) -> _arrays.Array:
+    return _arrays.Array(a.value[place], a.library, a.shape[-2:], a.dtype, a.device)
+
+
+def _turned(a: _arrays.Array) -> _arrays.Array:
+    return _arrays.Array(a.value.T, a.library, a.shape[::-1], a.dtype, a.device)
+
+
+def _one(a: _arrays.Array, options: Options, checks: bool) -> Factors | None:
+    """Factors of the matrix itself, None where it is not finite."""
+    # The long side down, unless means or start vectors fix the side.
+    transposed = a.shape[0] < a.shape[1] and not options.center and options.start is None
+    try:
+        found = decompose(_turned(a) if transposed else a, options)
+    except NotFinite:
+        if checks:
+            raise ValueError("a contains NaN or infinity") from None
+        return None
+    if transposed:  # A^T = P S Q^H gives A = conj(Q) S P^T
+        found.u, found.v = found.v.conj(), found.u.conj()
+    return found
+
+
+def _write(
+    f: Factors | None, a: _arrays.Array, u: Any, s: _arrays.Array, place: Any, vh: Any
+) -> None:
+    if f is None:
+        u[...] = math.nan
+        s.value[place][...] = math.nan
+        vh[...] = math.nan
+        return
+    u[...] = f.u
+    # The largest entry, as it is returned, becomes real and positive.
+    size = abs(u)
+    largest = size.argmax(0)
+    columns = list(range(u.shape[1]))
+    top = f.u[largest, columns]
+    length = abs(top)
+    turn = (top / (length + (length == 0))).conj() + (length == 0)
+    u[...] = f.u * turn
+    u.real[largest, columns] = size[largest, columns]
+    if a.dtype.startswith("complex"):
+        u.imag[largest, columns] = 0
+    vh[...] = (f.v * turn).conj().T
+    with np.errstate(over="ignore", under="ignore"):
+        values = np.ldexp(f.s, f.exponent).astype(s.dtype)
+    s.value[place][...] = s.library.from_host(values, a.device)
+
+
+def _info(found: list[Factors | None], batch: tuple[int, ...], k: int) -> SVDInfo:
+    nothing = Factors(None, np.zeros(0), None, 0, math.nan, "subspace", 1, Fallbacks())
+    all_found = [f or nothing for f in found]
+    fallbacks = [dataclasses.asdict(f.fallbacks) for f in all_found]
+    method = all_found[0].method
+    if not batch:
+        one = all_found[0]
+        return SVDInfo(k, one.passes, one.error, "estimate", method, fallbacks[0])
+    passes = np.array([f.passes for f in all_found], dtype=np.int64).reshape(batch)
+    errors = np.array([f.error for f in all_found]).reshape(batch)
+    return SVDInfo(k, passes, errors, "estimate", method, fallbacks)
