@@ -21,7 +21,7 @@ struct Fallbacks {
   int householder = 0;
 };
 
-/// Y <- Y D^-1 R^-1, with R upper triangular and D the lengths of the columns (none: all 1).
+/// Y <- Y D^-1 R^-1, with R upper triangular and D the lengths of the columns.
 template <class T>
 void divide_by_triangle(Context& ctx, Thin<T>& y, const Small<wide_t<T>>& r,
                         const std::vector<double>& lengths) {
@@ -32,7 +32,7 @@ void divide_by_triangle(Context& ctx, Thin<T>& y, const Small<wide_t<T>>& r,
   ctx.run((y.rows + band - 1) / band, [&](index_t b, int) {
     const index_t first = b * band;
     const int count = static_cast<int>(std::min(band, y.rows - first));
-    for (index_t i = first; i < first + count && !lengths.empty(); ++i)
+    for (index_t i = first; i < first + count; ++i)
       for (index_t j = 0; j < n; ++j) {
         // Two steps: the reciprocal of a length near the smallest number overflows.
         if constexpr (is_complex_v<T>)

@@ -45,7 +45,8 @@ class MatrixRsvd {
   /// An orthonormal basis of the range of A (or of A^H) of `size` columns.
   bool basis(bool of_rows, Thin<T>& q) {
     if (!build()) return false;
-    compress(std::min(rank_, y_.cols));
+    // Of gram, Z is the wanted Ritz vectors already.
+    if (figures_.method != RsvdMethod::gram) compress(std::min(rank_, y_.cols));
     q = !of_rows ? std::move(y_) : has_w_ ? std::move(w_) : std::move(z_);
     orthonormalize(ctx_, q, fallbacks_);
     report();
@@ -98,23 +99,23 @@ class MatrixRsvd {
   }
 
   /// Z orthonormal, Y and W of the first read. The sketch is only made tile by tile on the way:
-  /// with sketch = Z R, Y R^-1 and W R^-1 are what Z itself would have given. Z is left out unless
+  /// with Z = sketch C, Y C and W C are what Z itself would have given. Z is left out unless
   /// something needs it.
   bool first_read(index_t block, bool needs_z) {
     const TestMatrix<T> sketch(options_.seed, a_.cols, block);
-    const auto r = start_.data ? std::nullopt : sketch_triangle(ctx_, sketch);
-    if (!r) {
+    const auto c = start_.data ? std::nullopt : sketch_triangle(ctx_, sketch);
+    if (!c) {
       z_ = first_block(block);
       return read(z_, y_, &w_);
     }
     if (!read(sketch, y_, &w_)) return false;
-    divide_by_triangle(ctx_, y_, *r, {});
-    divide_by_triangle(ctx_, w_, *r, {});
+    times_square(ctx_, y_, *c);
+    times_square(ctx_, w_, *c);
     if (!needs_z) return true;
     z_ = Thin<T>(a_.cols, block);
     for (index_t k = 0; k < a_.cols; k += pass_depth)
       sketch.fill(k, std::min(pass_depth, a_.cols - k), z_.row(k));
-    divide_by_triangle(ctx_, z_, *r, {});
+    times_square(ctx_, z_, *c);
     return true;
   }
 
@@ -185,13 +186,19 @@ class MatrixRsvd {
     for (index_t i = 0; i < a_.cols; ++i) std::copy_n(w_.row(i) + from, block, z.row(i));
     for (int round = 0; round < 3; ++round) {
       const Small<D> c = cross_gram(ctx_, z_, 0, z_.cols, z, 0, block);
+      double worst = 0;
+      for (const D& v : c.entries) worst = std::max(worst, std::abs(v));
+      if (round > 0 && worst < 50 * unit_roundoff<real_t<T>>) return z;
       times_small(ctx_, z_, c, real_t<T>(-1), real_t<T>(1), z, 0);
       orthonormalize(ctx_, z, fallbacks_);
-      double worst = 0;
-      if (round > 0)
-        for (const D& v : c.entries) worst = std::max(worst, std::abs(v));
-      if (round > 0 && worst < 1e3 * unit_roundoff<real_t<T>>) break;
     }
+    // W holds nothing new, and what QR fills in lies anywhere: so all columns together.
+    Thin<T> all = z_;
+    join(all, z);
+    householder_qr(all);
+    ++fallbacks_.householder;
+    for (index_t i = 0; i < a_.cols; ++i)
+      std::copy_n(all.row(i) + z_.cols, block, z.row(i));
     return z;
   }
 

@@ -72,8 +72,9 @@ inline RsvdPlan plan_rsvd(index_t m, index_t n, const RsvdOptions& o, bool singl
   const double krylov = room ? costs.krylov(expected) : std::numeric_limits<double>::infinity();
   const double subspace = costs.subspace(longer);
   plan.method = krylov < subspace ? RsvdMethod::krylov : RsvdMethod::subspace;
-  // A number of reads, or start vectors, are for the iterations.
-  if (o.passes == 0 && !has_start && costs.gram() < std::min(krylov, subspace))
+  // A number of reads, or start vectors, are for the iterations. And A^H A in double shows what is
+  // above 1e-8 sigma_1: all that single precision has, but not double.
+  if (single_precision && o.passes == 0 && !has_start && costs.gram() < std::min(krylov, subspace))
     plan.method = RsvdMethod::gram;
   return plan;
 }

@@ -56,7 +56,7 @@ class TestMatrix {
   std::uint64_t seed_ = 0;
 };
 
-/// The triangle R that makes the columns of sketch R^-1 orthonormal; none where too few rows, or
+/// The triangle C that makes the columns of sketch C orthonormal; none where too few rows, or
 /// chance, leave them too far from that to begin with.
 template <class T>
 std::optional<Small<wide_t<T>>> sketch_triangle(Context& ctx, const TestMatrix<T>& sketch) {
@@ -86,13 +86,17 @@ std::optional<Small<wide_t<T>>> sketch_triangle(Context& ctx, const TestMatrix<T
       sums[0].entries[e] += sums[static_cast<std::size_t>(part)].entries[e];
   Small<double>& g = sums[0];
   if (!cholesky(g.data(), size)) return {};
-  Small<D> r(size, size);
-  for (index_t i = 0; i < size; ++i) {
+  Small<D> inverse(size, size);
+  for (index_t j = 0; j < size; ++j) {
     // The columns' lengths squared are `rows`: a pivot is what the earlier columns leave of that.
-    if (g(i, i) * g(i, i) < 0.25 * static_cast<double>(sketch.rows)) return {};
-    for (index_t j = i; j < size; ++j) r(i, j) = g(i, j);
+    if (g(j, j) * g(j, j) < 0.25 * static_cast<double>(sketch.rows)) return {};
+    for (index_t i = j; i >= 0; --i) {
+      D sum = i == j ? D(1) : D(0);
+      for (index_t k = i + 1; k <= j; ++k) sum -= g(i, k) * inverse(k, j);
+      inverse(i, j) = sum / g(i, i);
+    }
   }
-  return r;
+  return inverse;
 }
 
 }  // namespace gramian::detail

@@ -141,6 +141,21 @@ Small<wide_t<T>> gram_of(Context& ctx, const Thin<T>& y) {
   return cross_gram(ctx, y, 0, y.cols, y, 0, y.cols);
 }
 
+/// X <- X C, C square.
+template <class T>
+void times_square(Context& ctx, Thin<T>& x, const Small<wide_t<T>>& c) {
+  std::vector<T> narrow(c.entries.size());
+  for (std::size_t e = 0; e < narrow.size(); ++e) narrow[e] = static_cast<T>(c.entries[e]);
+  constexpr index_t band = 256;
+  ctx.run((x.rows + band - 1) / band, [&](index_t b, int) {
+    const index_t first = b * band;
+    const index_t count = std::min(band, x.rows - first);
+    const std::vector<T> old(x.row(first), x.row(first) + count * x.ld);
+    gemm<T>(false, false, count, c.cols, c.rows, T(1), old.data(), x.ld, narrow.data(), c.cols,
+            T(0), x.row(first), x.ld);
+  });
+}
+
 /// out columns [o0, o0 + C.cols) <- alpha X[:, :C.rows] C + beta out.
 template <class T>
 void times_small(Context& ctx, const Thin<T>& x, const Small<wide_t<T>>& c, real_t<T> alpha,

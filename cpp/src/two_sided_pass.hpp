@@ -126,8 +126,9 @@ class Slice {
     if (state.first && state.centering == Centering::columns)
       sums.resize(static_cast<std::size_t>(a.cols));
     ld_ = a.cols + 16;  // not a power of two, which would put every row into the same cache sets
+    const index_t bytes = z.stored() ? block_bytes : block_bytes * 3 / 2;  // Z needs no cache then
     block_ = std::clamp<index_t>(
-        block_bytes / (std::max<index_t>(ld_, 1) * static_cast<index_t>(sizeof(T))), 8, pass_depth);
+        bytes / (std::max<index_t>(ld_, 1) * static_cast<index_t>(sizeof(T))), 8, pass_depth);
   }
 
   void run(index_t begin, index_t end) {

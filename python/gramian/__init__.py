@@ -7,13 +7,14 @@
 True
 """
 
-from . import _cpu, coefficients
+from . import _cpu, coefficients, compat
 from ._bounds import Bounds, gram_bound, spectral_norm, spectral_norm_bounds, stable_rank
 from ._conv_bounds import conv_spectral_norm_bounds
 from ._newton_schulz import NewtonSchulzInfo, newton_schulz
 from ._nystrom import nystrom_eigh
 from ._operator_bounds import operator_norm_bounds
 from ._rsvd import range_finder, rsvd
+from ._rsvd_partial import Partial, rsvd_finish, rsvd_partial
 from ._rsvd_results import ConvergenceError, SVDInfo, SVDResult
 from ._threads import get_num_threads, set_num_threads
 
@@ -23,10 +24,12 @@ __all__ = [
     "Bounds",
     "ConvergenceError",
     "NewtonSchulzInfo",
+    "Partial",
     "SVDInfo",
     "SVDResult",
     "__version__",
     "coefficients",
+    "compat",
     "conv_spectral_norm_bounds",
     "get_num_threads",
     "gram_bound",
@@ -35,6 +38,8 @@ __all__ = [
     "operator_norm_bounds",
     "range_finder",
     "rsvd",
+    "rsvd_finish",
+    "rsvd_partial",
     "set_num_threads",
     "spectral_norm",
     "spectral_norm_bounds",

@@ -66,6 +66,12 @@ class Library(Protocol):
     def current(self, device: Device) -> AbstractContextManager[Any]:
         """Where the library's own operations on arrays of the device are to be called."""
 
+    def to_numpy(self, value: Any) -> Any:
+        """The entries of an array on the CPU, without a copy; bfloat16 as its bits, uint16."""
+
+    def from_numpy(self, values: Any, dtype: str) -> Any:
+        """An array on the CPU of NumPy's entries, without a copy where the dtype is theirs."""
+
 
 @dataclass(slots=True, eq=False)
 class Array:
@@ -169,6 +175,12 @@ class _NumPy:
 
     def current(self, device: Device) -> AbstractContextManager[Any]:
         return nullcontext()
+
+    def to_numpy(self, value: Any) -> Any:
+        return value.view(np.uint16) if value.dtype.name == "bfloat16" else value
+
+    def from_numpy(self, values: Any, dtype: str) -> Any:
+        return values.astype(_numpy_dtype(dtype), copy=False)
 
 
 def _whole_elements(value: Any) -> bool:
@@ -285,6 +297,17 @@ class _Torch:
         # Every operation goes to its operands' device, on that device's current stream.
         return nullcontext()
 
+    def to_numpy(self, value: Any) -> Any:
+        torch = sys.modules["torch"]
+        value = value.detach().resolve_conj().resolve_neg()
+        if value.dtype == torch.bfloat16:
+            return value.view(torch.int16).numpy().view(np.uint16)
+        return value.numpy()
+
+    def from_numpy(self, values: Any, dtype: str) -> Any:
+        torch = sys.modules["torch"]
+        return torch.from_numpy(np.ascontiguousarray(values)).to(getattr(torch, dtype))
+
 
 def _without_memory(value: Any) -> bool:
     torch = sys.modules["torch"]
@@ -357,6 +380,12 @@ class _CuPy:
         # Operations go to the current device, and to its current stream.
         context: AbstractContextManager[Any] = sys.modules["cupy"].cuda.Device(device[1])
         return context
+
+    def to_numpy(self, value: Any) -> Any:
+        raise AssertionError("a CuPy array lies on a GPU")
+
+    def from_numpy(self, values: Any, dtype: str) -> Any:
+        raise AssertionError("a CuPy array lies on a GPU")
 
 
 def _backward(value: Any) -> bool:

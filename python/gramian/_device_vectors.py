@@ -168,8 +168,13 @@ class Vectors:
             if t.left <= max(0.01 * self.unit, 8 * size * _U):
                 return q, total
         fallbacks.householder += 1
-        q, r = self._module.linalg.qr(q)
+        q, r = self.qr(q)
         return q, r if total is None else r @ total
+
+    def qr(self, y: Any) -> tuple[Any, Any]:
+        """Householder QR."""
+        q, r = self._module.linalg.qr(y)
+        return q, r
 
     def small_svd(self, r: Any, rank: int) -> tuple[Any, np.ndarray, Any]:
         """The leading singular vectors and values of a small matrix: U, S on the host, V.

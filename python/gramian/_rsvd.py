@@ -1,4 +1,4 @@
-"""Randomized SVD and range finder, for dense arrays."""
+"""Randomized SVD and range finder, for dense arrays; others go on to `_rsvd_operator.py`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _arrays, _backend, _rsvd_gpu, _rsvd_gpu_calls
+from . import _arrays, _backend, _rsvd_gpu, _rsvd_gpu_calls, _rsvd_operator
 from ._bounds import _check_choice, _checks, _seed
 from ._rsvd_results import ConvergenceError, SVDInfo, SVDResult
 
@@ -39,10 +39,12 @@ def rsvd(
 
     Parameters
     ----------
-    a : array of shape (..., m, n)
+    a : array of shape (..., m, n), or sparse matrix, operator or iterable of row blocks
         NumPy array, CPU torch tensor or any object with ``__dlpack__``; float16, bfloat16, float32,
         float64, complex64 or complex128; any strides, row- and column-major without a copy. Leading
-        dimensions are a batch. Never written to.
+        dimensions are a batch. Never written to. Or one matrix as a scipy sparse matrix, a scipy
+        ``LinearOperator``, or an iterable of arrays of shape (rows, n), which is iterated over once
+        for each read; an iterator, which can be read once, takes ``method="single_pass"``.
     rank : int, optional
         Number of singular values, from 1 to min(m, n). With `tol`, the most that are returned.
     tol : float, optional
@@ -89,7 +91,9 @@ def rsvd(
     ConvergenceError
         `tol` is below what can be certified; the message says what can.
     NotImplementedError
-        `a` lies on a GPU.
+        `a` lies on a GPU and `tol` is given.
+    ImportError
+        `a` lies on a GPU and the CUDA module is not installed.
 
     Notes
     -----
@@ -115,6 +119,11 @@ def rsvd(
     >>> bool(np.allclose(U * S @ Vh, a))
     True
     """
+    if _rsvd_operator.serves(a):
+        return _rsvd_operator.rsvd(
+            a, rank, tol=tol, oversample=oversample, passes=passes, method=method, center=center,
+            v0=v0, rng=rng, check_finite=check_finite,
+        )  # fmt: skip
     checked = _arrays.matrices(a, "a")
     *batch, m, n = checked.shape
     side = min(m, n)
@@ -191,7 +200,7 @@ def range_finder(
 
     Parameters
     ----------
-    a : array of shape (..., m, n)
+    a : array of shape (..., m, n), or sparse matrix, operator or iterable of row blocks
         As for :func:`rsvd`.
     size : int
         Number of columns of the basis, from 1 to min(m, n).
@@ -214,8 +223,8 @@ def range_finder(
         `a` is no accepted array, or another argument is not of its type.
     ValueError
         `size` or `passes` is out of range, or `a` holds NaN or infinity.
-    NotImplementedError
-        `a` lies on a GPU.
+    ImportError
+        `a` lies on a GPU and the CUDA module is not installed.
 
     References
     ----------
@@ -230,6 +239,10 @@ def range_finder(
     >>> bool(np.allclose(q @ (q.T @ a), a))
     True
     """
+    if _rsvd_operator.serves(a):
+        return _rsvd_operator.range_finder(
+            a, size, passes=passes, rng=rng, check_finite=check_finite
+        )
     checked = _arrays.matrices(a, "a")
     *batch, m, n = checked.shape
     columns = _count(size, "size", 1)

@@ -10,8 +10,9 @@ from importlib import metadata
 
 import gramian as gm
 
-PUBLIC = {"Bounds", "NewtonSchulzInfo", "coefficients", "conv_spectral_norm_bounds",
-          "get_num_threads", "gram_bound", "newton_schulz", "operator_norm_bounds",
+PUBLIC = {"Bounds", "NewtonSchulzInfo", "Partial", "coefficients", "compat",
+          "conv_spectral_norm_bounds", "get_num_threads", "gram_bound", "newton_schulz",
+          "operator_norm_bounds", "range_finder", "rsvd", "rsvd_finish", "rsvd_partial",
           "set_num_threads", "spectral_norm", "spectral_norm_bounds", "stable_rank",
           "__version__"}  # fmt: skip
 

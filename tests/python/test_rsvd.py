@@ -151,6 +151,17 @@ def test_auto_stops_when_it_stagnates():
     assert gm.rsvd(a, 10).info.passes <= 5
 
 
+def test_auto_resolves_what_the_type_holds():
+    """A^H A shows what is above sqrt(u): it will do for float32 alone."""
+    a = matrices.power_law(np.random.default_rng(0), -1, 2000, 60)
+    assert gm.rsvd(a.astype(np.float32), 10).info.method == "gram"
+    a = matrices.geometric(np.random.default_rng(0), 1e-13, 2000, 60)
+    sigma = np.linalg.svd(a, compute_uv=False)
+    result = gm.rsvd(a, 50)
+    assert np.abs(result.S - sigma[:50]).max() <= 40 * eps("float64")
+    assert frobenius_error(a, result) <= 1.05 * np.linalg.norm(sigma[50:]) + 1e-14
+
+
 def test_passes_and_methods_that_contradict():
     a = np.eye(20)
     with pytest.raises(ValueError, match="passes is 2; method 'single_pass' makes 1"):

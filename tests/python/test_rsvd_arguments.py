@@ -82,10 +82,8 @@ def test_errors_name_the_argument(options, error, match):
         gm.rsvd(A, **options)
 
 
-def test_what_is_no_dense_array():
-    sparse = pytest.importorskip("scipy.sparse")
-    linalg = pytest.importorskip("scipy.sparse.linalg")
-    for a in (sparse.eye(5).tocsr(), linalg.aslinearoperator(np.eye(5)), iter([A]), [[1.0]]):
+def test_what_is_no_matrix():
+    for a in ([[1.0]], "A", {"a": A}):
         with pytest.raises(TypeError, match="a is a"):
             gm.rsvd(a, 1)
     with pytest.raises(ValueError, match="a has shape"):

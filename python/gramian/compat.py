@@ -1,0 +1,397 @@
+"""Drop-in replacements: functions of other libraries, with their signatures, by gramian.
+
+Change the import and nothing else; docs/compat.md says what differs. None of these libraries is
+imported here, and nobody's global random generator is read.
+
+>>> import numpy as np
+>>> from gramian.compat import randomized_svd
+>>> a = np.outer(np.arange(1.0, 5.0), np.arange(1.0, 4.0))
+>>> U, s, Vh = randomized_svd(a, n_components=1, random_state=0)
+>>> bool(np.allclose(U * s @ Vh, a))
+True
+"""
+
+from __future__ import annotations
+
+import importlib
+import operator
+import sys
+import warnings
+from typing import Any
+
+import numpy as np
+
+from . import _arrays, _rsvd_rows
+from ._bounds import _check_choice, _seed
+from ._newton_schulz import newton_schulz
+from ._rsvd import _count, range_finder, rsvd
+from ._rsvd_operator import fix_signs
+from ._rsvd_thin import orthonormalize
+
+__all__ = [
+    "randomized_range_finder",
+    "randomized_svd",
+    "svd_lowrank",
+    "zeropower_via_newtonschulz5",
+]
+
+_NORMALIZERS = ("auto", "QR", "LU", "none")
+
+
+def randomized_svd(
+    M: Any,
+    n_components: int,
+    *,
+    n_oversamples: int = 10,
+    n_iter: int | str = "auto",
+    power_iteration_normalizer: str = "auto",
+    transpose: bool | str = "auto",
+    flip_sign: bool = True,
+    random_state: Any = None,
+    svd_lapack_driver: str = "gesdd",
+) -> tuple[Any, Any, Any]:
+    """``sklearn.utils.extmath.randomized_svd`` by :func:`gramian.rsvd`.
+
+    Parameters
+    ----------
+    M : array-like or sparse matrix of shape (m, n)
+        What :func:`gramian.rsvd` takes as one matrix, or what NumPy makes an array of. Integers
+        become float64.
+    n_components : int
+        Number of singular values; at most min(m, n) are returned.
+    n_oversamples : int, default 10
+        Vectors in the sketch beyond `n_components`.
+    n_iter : int or "auto", default "auto"
+        Powers of :math:`A^H A`, each of them one read here. ``"auto"``: until the Ritz values
+        stagnate, by whichever method is fastest.
+    power_iteration_normalizer : {"auto", "QR", "LU", "none"}, default "auto"
+        ``"none"``: powers without normalization in between, which lose all but the largest
+        singular values for many powers, and are not faster here. The others are one: orthonormal
+        vectors at each read.
+    transpose : bool or "auto", default "auto"
+        Ignored: a wide matrix is always read as its transpose, without a copy.
+    flip_sign : bool, default True
+        Ignored: the largest entry of each column of U is always positive.
+    random_state : None, int, numpy.random.RandomState or numpy.random.Generator, default None
+        Seed of the sketch. None: always the same sketch; the global generator is not read.
+    svd_lapack_driver : {"gesdd", "gesvd"}, default "gesdd"
+        Ignored.
+
+    Returns
+    -------
+    u : array of shape (m, k)
+    s : array of shape (k,)
+        Descending.
+    vh : array of shape (k, n)
+
+    Raises
+    ------
+    TypeError
+        `M` is of no accepted dtype, or an argument is not of its type.
+    ValueError
+        An argument is out of range, or `M` is not two-dimensional or holds NaN or infinity.
+
+    References
+    ----------
+    Halko, Martinsson, Tropp, "Finding Structure with Randomness", SIAM Review 53, 2011.
+
+    Examples
+    --------
+    >>> from gramian.compat import randomized_svd
+    >>> U, s, Vh = randomized_svd([[2, 0], [0, 1]], 2, random_state=0)
+    >>> s
+    array([2., 1.])
+    """
+    _warn_of_format(M)
+    a = _matrix(M, "M")
+    k = _count(n_components, "n_components", 1)
+    more = _count(n_oversamples, "n_oversamples", 0)
+    powers = None if n_iter == "auto" else _count(n_iter, "n_iter", 0)
+    _check_choice(power_iteration_normalizer, "power_iteration_normalizer", _NORMALIZERS)
+    _check_choice(svd_lapack_driver, "svd_lapack_driver", ("gesdd", "gesvd"))
+    if not isinstance(transpose, bool | np.bool_) and transpose != "auto":
+        raise ValueError(f"transpose is {transpose!r}; it must be True, False or 'auto'")
+    side = min(a.shape)
+    rank = min(k, side)
+    if power_iteration_normalizer == "none":
+        # As many as scikit-learn takes.
+        powers = (7 if k < 0.1 * side else 4) if powers is None else powers
+        return _without_normalization(a, rank, min(side, k + more), powers, random_state)
+    seed = _random_state(random_state)
+    if powers is None:
+        found = rsvd(a, rank, oversample=more, rng=seed)
+    else:
+        method = _method(powers)
+        found = rsvd(a, rank, oversample=more, passes=powers + 1, method=method, rng=seed)
+    if not found.S.any():
+        # Of zero any orthonormal factors are right; these are LAPACK's.
+        for x in (found.U, found.Vh):
+            x[:] = 0
+            x[range(rank), range(rank)] = 1
+    return found.U, found.S, found.Vh
+
+
+def randomized_range_finder(
+    A: Any,
+    *,
+    size: int,
+    n_iter: int,
+    power_iteration_normalizer: str = "auto",
+    random_state: Any = None,
+) -> Any:
+    """``sklearn.utils.extmath.randomized_range_finder`` by :func:`gramian.range_finder`.
+
+    Parameters
+    ----------
+    A : array-like or sparse matrix of shape (m, n)
+        As `M` of :func:`randomized_svd`.
+    size : int
+        Number of columns; at most min(m, n) are returned, which span the range of `A`.
+    n_iter : int
+        Powers of :math:`A^H A`, each of them one read here.
+    power_iteration_normalizer : {"auto", "QR", "LU", "none"}, default "auto"
+        Ignored: vectors are made orthonormal at each read.
+    random_state : None, int, numpy.random.RandomState or numpy.random.Generator, default None
+        As for :func:`randomized_svd`.
+
+    Returns
+    -------
+    Q : array of shape (m, size)
+        With orthonormal columns.
+
+    Raises
+    ------
+    TypeError
+        `A` is of no accepted dtype, or an argument is not of its type.
+    ValueError
+        An argument is out of range, or `A` is not two-dimensional or holds NaN or infinity.
+
+    References
+    ----------
+    Halko, Martinsson, Tropp, "Finding Structure with Randomness", SIAM Review 53, 2011.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramian.compat import randomized_range_finder
+    >>> a = np.arange(1, 10).reshape(3, 3)  # of rank 2
+    >>> q = randomized_range_finder(a, size=2, n_iter=2, random_state=0)
+    >>> bool(np.allclose(q @ (q.T @ a), a))
+    True
+    """
+    a = _matrix(A, "A")
+    columns = min(_count(size, "size", 1), *a.shape)
+    powers = _count(n_iter, "n_iter", 0)
+    _check_choice(power_iteration_normalizer, "power_iteration_normalizer", _NORMALIZERS)
+    return range_finder(a, columns, passes=powers + 1, rng=_random_state(random_state))
+
+
+def svd_lowrank(
+    A: Any, q: int | None = 6, niter: int | None = 2, M: Any = None
+) -> tuple[Any, Any, Any]:
+    """``torch.svd_lowrank`` by :func:`gramian.rsvd`.
+
+    Parameters
+    ----------
+    A : tensor of shape (..., m, n)
+        A CPU tensor of torch, dense, or sparse with two dimensions (scipy is needed then); or what
+        else :func:`gramian.rsvd` takes. Integer tensors become float32.
+    q : int, default 6
+        Number of singular values, from 0 to min(m, n).
+    niter : int, default 2
+        Powers of :math:`A^H A`, each of them one read here.
+    M : tensor of shape (..., m, n), optional
+        Subtracted from `A`, after broadcasting. The difference is formed.
+
+    Returns
+    -------
+    U : tensor of shape (..., m, q)
+    S : tensor of shape (..., q)
+        Descending.
+    V : tensor of shape (..., n, q)
+        ``A - M`` is approximately ``U @ diag(S) @ V.mH``. The largest entry of each column of U is
+        real and positive.
+
+    Raises
+    ------
+    TypeError
+        `A` is no accepted array or requires grad, or an argument is not of its type.
+    ValueError
+        `q` or `niter` is out of range, or `A` holds NaN or infinity.
+    NotImplementedError
+        `A` lies on a GPU.
+
+    Notes
+    -----
+    Always the same sketch: torch's generator is not read.
+
+    References
+    ----------
+    Halko, Martinsson, Tropp, "Finding Structure with Randomness", SIAM Review 53, 2011.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gramian.compat import svd_lowrank
+    >>> a = np.outer(np.arange(1.0, 5.0), np.arange(1.0, 4.0))
+    >>> U, S, V = svd_lowrank(a, q=1)
+    >>> bool(np.allclose(U * S @ V.T, a))
+    True
+    """
+    size = 6 if q is None else _count(q, "q", 0)
+    powers = 2 if niter is None else _count(niter, "niter", 0)
+    layout = str(getattr(A, "layout", "torch.strided"))
+    if layout != "torch.strided" and M is not None:
+        A, layout = A.to_dense(), "torch.strided"
+    if hasattr(A, "is_floating_point") and not (A.is_floating_point() or A.is_complex()):
+        A = A.float()
+    if M is not None:
+        A = A - M
+    if len(A.shape) >= 2 and size > min(A.shape[-2:]):
+        raise ValueError(f"q is {size}; it must be from 0 to min(m, n) = {min(A.shape[-2:])}")
+    if layout != "torch.strided":
+        matrix, values = _scipy_of(A)
+    else:
+        matrix, values = A, None
+    method = _method(powers)
+    found = rsvd(matrix, max(size, 1), oversample=0, passes=powers + 1, method=method, rng=0)
+    u, s, v = found.U, found.S, found.Vh.conj().swapaxes(-1, -2)
+    if values is not None:
+        u, s, v = (values.new_tensor(x) for x in (u, s, v))
+    return (u, s, v) if size else (u[..., :0], s[..., :0], v[..., :0])
+
+
+def zeropower_via_newtonschulz5(G: Any, steps: int) -> Any:
+    """Muon's orthogonalization (Jordan 2024) by :func:`gramian.newton_schulz`.
+
+    Parameters
+    ----------
+    G : torch.Tensor of shape (..., m, n)
+        On the CPU or a CUDA device; of any real dtype. Not tracked by autograd.
+    steps : int
+        Number of steps with Muon's coefficients.
+
+    Returns
+    -------
+    torch.Tensor of shape (..., m, n)
+        bfloat16. Singular values within about 0.68 to 1.14, but for those that were very small.
+
+    Raises
+    ------
+    TypeError
+        `G` is no torch tensor or requires grad; `steps` is no int.
+    ValueError
+        `steps` is not positive, or `G` has fewer than 2 dimensions.
+
+    References
+    ----------
+    Jordan, Jin, Boza, You, Cesista, Newhouse, Bernstein, "Muon: An optimizer for hidden layers in
+    neural networks", 2024.
+
+    Examples
+    --------
+    >>> import torch  # doctest: +SKIP
+    >>> from gramian.compat import zeropower_via_newtonschulz5
+    >>> zeropower_via_newtonschulz5(torch.randn(64, 128), steps=5).dtype  # doctest: +SKIP
+    torch.bfloat16
+    """
+    if not hasattr(G, "bfloat16"):
+        raise TypeError(
+            f"G is a {type(G).__name__}; it must be a torch tensor (gramian.newton_schulz takes "
+            "arrays of other libraries)"
+        )
+    return newton_schulz(
+        G.bfloat16(), steps, coefficients="muon", normalization="frobenius", check_finite=False
+    )
+
+
+# ---- Arguments ----------------------------------------------------------------------------------
+
+
+def _matrix(value: Any, name: str) -> Any:
+    """One matrix in a floating dtype."""
+    if not _rsvd_rows.is_sparse(value) and not hasattr(value, "__dlpack__"):
+        value = np.asarray(value)
+    if len(value.shape) != 2:
+        raise ValueError(f"{name} has shape {tuple(value.shape)}; it must be (m, n)")
+    if isinstance(value.dtype, np.dtype) and value.dtype.kind in "biu":
+        value = value.astype(np.float64)
+    if not _rsvd_rows.is_sparse(value):
+        _arrays.matrices(value, name)
+    return value
+
+
+def _method(powers: int) -> str:
+    """The same reads give more where earlier blocks are kept, at a price in memory."""
+    return "krylov" if powers <= 7 else "subspace"
+
+
+def _warn_of_format(a: Any) -> None:
+    if _rsvd_rows.is_sparse(a) and a.format in ("lil", "dok"):
+        sparse = sys.modules["scipy.sparse"]
+        kind = type(a).__name__
+        warnings.warn(
+            f"Calculating SVD of a {kind} is expensive. CSR format is more efficient.",
+            sparse.SparseEfficiencyWarning,
+            stacklevel=3,
+        )
+
+
+def _random_state(value: Any) -> int:
+    if isinstance(value, np.random.RandomState):
+        return int(value.randint(2**31 - 1))
+    try:
+        return _seed(value)
+    except TypeError:
+        raise TypeError(
+            f"random_state is {value!r}; it must be None, an int, a numpy.random.RandomState or a "
+            "numpy.random.Generator"
+        ) from None
+
+
+def _without_normalization(
+    a: Any, rank: int, size: int, powers: int, random_state: Any
+) -> tuple[Any, Any, Any]:
+    """U, S, Vh from Q = orth(A (A^H A)^powers Z) and Q^H A: for the sake of the option alone."""
+    if _rsvd_rows.is_sparse(a):
+        checked, matrix = None, a
+    else:
+        checked = _arrays.matrices(a, "M")
+        matrix = _rsvd_rows.entries(checked)
+        matrix = matrix.astype(_rsvd_rows.compute_dtype(checked.dtype, double=False), copy=False)
+    wide = matrix.shape[0] < matrix.shape[1]
+    tall = matrix.conj().T if wide else matrix
+    adjoint = tall.conj().T
+    # Whether many powers still do is chance; so it is the same chance as there.
+    if not isinstance(random_state, np.random.RandomState):
+        random_state = np.random.RandomState(_random_state(random_state) % 2**32)
+    z = random_state.normal(size=(tall.shape[1], size)).astype(matrix.dtype)
+    for _ in range(powers):
+        z = adjoint @ (tall @ z)
+        # All columns alike, against overflow.
+        z = z / max(np.abs(z).max(initial=0), np.finfo(z.dtype).tiny)
+    q, _, _ = orthonormalize(tall @ z)
+    left, s, vh = np.linalg.svd((adjoint @ q).conj().T, full_matrices=False)
+    u, v = q @ left[:, :rank], vh[:rank].conj().T
+    if wide:
+        u, v = v, u
+    u, v = fix_signs(u, v, matrix.dtype.name)
+    s, vh = s[:rank], v.conj().T
+    if checked is None:
+        return u, s, vh
+    to = checked.library.from_numpy
+    return to(u, checked.dtype), to(s, _arrays.real_dtype(checked.dtype)), to(vh, checked.dtype)
+
+
+def _scipy_of(tensor: Any) -> tuple[Any, Any]:
+    """A sparse tensor as scipy's matrix, and its values."""
+    sparse = importlib.import_module("scipy.sparse")
+
+    if len(tensor.shape) != 2:
+        raise ValueError(f"A has shape {tuple(tensor.shape)}; a sparse one must be (m, n)")
+    coalesced = tensor.to_sparse_coo().coalesce()
+    values = _arrays.array(coalesced.values(), "A")
+    places = coalesced.indices().numpy()
+    data = _rsvd_rows.entries(values)
+    sizes = tuple(operator.index(s) for s in tensor.shape)
+    return sparse.coo_array((data, (places[0], places[1])), shape=sizes), values.value
