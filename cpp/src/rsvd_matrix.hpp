@@ -197,8 +197,7 @@ class MatrixRsvd {
     join(all, z);
     householder_qr(all);
     ++fallbacks_.householder;
-    for (index_t i = 0; i < a_.cols; ++i)
-      std::copy_n(all.row(i) + z_.cols, block, z.row(i));
+    for (index_t i = 0; i < a_.cols; ++i) std::copy_n(all.row(i) + z_.cols, block, z.row(i));
     return z;
   }
 

@@ -85,21 +85,32 @@ __global__ void __launch_bounds__(threads)
 __device__ double square_of(double v) { return v * v; }
 __device__ double square_of(double2 v) { return fma(v.x, v.x, v.y * v.y); }
 
+/// Rows of `inner` neighbours, `stride` apart; a thread takes runs of 16 bytes, four at a time.
 template <class T>
 __global__ void __launch_bounds__(threads)
-    squares_kernel(const T* a, index_t outer, index_t inner, index_t stride, double* parts) {
+    squares_kernel(const T* a, index_t outer, index_t inner, index_t stride, bool vector,
+                   double* parts) {
+  constexpr int N = vector_bytes / static_cast<int>(sizeof(T));
+  constexpr int U = 4;
   await_earlier_kernels();
-  double sums[4] = {};
+  double sums[U] = {};
   const index_t step = static_cast<index_t>(gridDim.x) * threads;
-  index_t at = static_cast<index_t>(blockIdx.x) * threads + threadIdx.x;
-  const index_t count = outer * inner;
-  while (at < count) {
+  const index_t per_row = (inner + N - 1) / N;
+  const index_t count = outer * per_row;
+  for (index_t at = static_cast<index_t>(blockIdx.x) * threads + threadIdx.x; at < count;
+       at += U * step) {
+    T v[U][N];
 #pragma unroll
-    for (int u = 0; u < 4; ++u, at += step) {
-      if (at >= count) continue;
-      const index_t i = divide(at, inner);
-      sums[u] += square_of(convert<double_of_t<T>>(a[i * stride + (at - i * inner)]));
+    for (int u = 0; u < U; ++u) {
+      const index_t run = at + u * step;
+      const index_t i = outer == 1 ? 0 : divide(run, per_row);
+      const index_t j = (run - i * per_row) * N;
+      load_run(a + i * stride + j, 1, run < count ? inside(j, inner, N) : 0, vector, v[u]);
     }
+#pragma unroll
+    for (int u = 0; u < U; ++u)
+#pragma unroll
+      for (int k = 0; k < N; ++k) sums[u] += square_of(convert<double_of_t<T>>(v[u][k]));
   }
   __shared__ double shared[threads / 32];
   const double sum = block_sum<threads>((sums[0] + sums[1]) + (sums[2] + sums[3]), shared);
@@ -192,12 +203,21 @@ void add_column_sums(const Queue& queue, DType computed, index_t rows, index_t c
 
 void sum_squares(const Queue& queue, DType computed, const Strided& a, double* parts) {
   const bool by_rows = a.col_stride == 1;
+  index_t outer = by_rows ? a.rows : a.cols;
+  index_t inner = by_rows ? a.cols : a.rows;
+  index_t stride = by_rows ? a.row_stride : a.col_stride;
+  if (stride == inner) {
+    inner *= outer;
+    outer = 1;
+  }
   with_computed(computed, [&](auto kind) {
     using T = decltype(kind);
+    const index_t bytes = static_cast<index_t>(sizeof(T));
+    const bool vector = reinterpret_cast<std::uintptr_t>(a.data) % vector_bytes == 0 &&
+                        (outer == 1 || stride * bytes % vector_bytes == 0);
     launch_after(queue, squares_kernel<T>, static_cast<unsigned>(square_parts), threads,
-                 "launching a sum of squares", static_cast<const T*>(a.data),
-                 by_rows ? a.rows : a.cols, by_rows ? a.cols : a.rows,
-                 by_rows ? a.row_stride : a.col_stride, parts);
+                 "launching a sum of squares", static_cast<const T*>(a.data), outer, inner, stride,
+                 vector, parts);
   });
 }
 

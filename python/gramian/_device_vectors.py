@@ -101,6 +101,16 @@ class Vectors:
 
     # ---- Small matrices -------------------------------------------------------------------------
 
+    def eye(self, size: int) -> Any:
+        kind = getattr(self._module, self.wide_name)
+        if self._is_torch:
+            return self._module.eye(size, dtype=kind, device=f"{self._device[0]}:{self._device[1]}")
+        return self._module.eye(size, dtype=kind)
+
+    def only(self, x: Any, kept: Any) -> Any:
+        """x where `kept`, else 0, also for x that is not finite."""
+        return self._module.where(kept, x, 0 * self.eye(1)[0, 0])
+
     def eigen(self, h: Any) -> tuple[np.ndarray, Any]:
         """Eigenvalues, descending, on the host, and eigenvectors of a Hermitian matrix."""
         if h.shape[0] <= _HOST_SIDE:
@@ -118,7 +128,7 @@ class Vectors:
         size = g.shape[0]
         lengths = abs(g.diagonal()) ** 0.5
         scaled = g / lengths[:, None] / lengths
-        eye = self.up(np.eye(size))
+        eye = self.eye(size)
         if shift:
             scaled = scaled + shift * eye
         lower, inverse = self._cholesky(scaled, eye)

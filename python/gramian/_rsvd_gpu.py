@@ -99,7 +99,7 @@ class Reads:
         self._first = False
         vectors = self.vectors
         squares = vectors.empty((1,), "float64")
-        sums = None
+        sums: Any = None
         if center:
             # What the means of the first rows leave is small beside the entries, as a rule.
             self._means = vectors.wide(self.a.value[:_FIRST_ROWS]).mean(0)
@@ -425,7 +425,7 @@ class _Iteration:
         q, r = vectors.orthonormal(self.y, self.fallbacks)
         right = vectors.wide(self.z)
         if self.w is not None and size < self.reads.columns:
-            inverse = _inverse_of_upper(vectors.down(r))
+            inverse = vectors.up(_inverse_of_upper(vectors.down(r)))
             b = self._right_side(r, inverse)
             right, r = vectors.orthonormal(b, self.fallbacks)
             r = r.conj().T
@@ -435,22 +435,16 @@ class _Iteration:
     def _right_side(self, r: Any, inverse: Any) -> Any:
         """b with B = b^H, rows that are rounding alone left out of the half step."""
         vectors = self.vectors
-        if self.ritz is None:
-            self.ritz = np.array([float(vectors.down(abs(self.gram).sum(0).max()))])
-        top = max(float(self.ritz[0]), 0.0)
-        small = inverse if isinstance(inverse, np.ndarray) else vectors.down(inverse)
-        with np.errstate(all="ignore"):
-            sums = np.abs(small).sum(axis=0)
-            usable = sums * math.sqrt(top) < 0.1 / vectors.unit
+        # At least the largest eigenvalue, if none was computed.
+        top = abs(self.gram).sum(0).max() if self.ritz is None else max(float(self.ritz[0]), 0.0)
+        sums = abs(inverse).sum(0)
+        usable = sums * top**0.5 < 0.1 / vectors.unit
         # Rounding of W, divided by R: a row of the second term must stand above it.
         rest = self.w - vectors.times(self.z, vectors.gram(self.z, self.w))
-        b = vectors.times(rest, vectors.up(np.where(usable, small, 0)))
-        noise = 24 * vectors.unit * top * np.where(usable, sums, 0)
-        lengths = np.sqrt(vectors.down((abs(b) ** 2).sum(0)))
-        kept = usable & (lengths > noise)
-        if not kept.all():
-            b = b * vectors.up(kept)
-        return b + vectors.times(self.z, r.conj().T)
+        b = vectors.times(rest, vectors.only(inverse, usable))
+        noise = 24 * vectors.unit * top * sums
+        kept = usable & ((abs(b) ** 2).sum(0) ** 0.5 > noise)
+        return vectors.only(b, kept) + vectors.times(self.z, r.conj().T)
 
     def _error(self, s: np.ndarray) -> float:
         whole = self.reads.squares
