@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _arrays, _backend, _rsvd_gpu, _rsvd_gpu_calls, _rsvd_operator
+from . import _arrays, _backend, _rsvd_gpu_calls, _rsvd_gpu_reads, _rsvd_operator
 from ._bounds import _check_choice, _checks, _seed
 from ._rsvd_results import ConvergenceError, SVDInfo, SVDResult
 
@@ -148,7 +148,7 @@ def rsvd(
             raise NotImplementedError(
                 f"tol is {tol!r}; errors are certified on the CPU so far: give rank, or copy a"
             )
-        options = _rsvd_gpu.Options(wanted, more, reads, method, bool(center), seed)
+        options = _rsvd_gpu_reads.Options(wanted, more, reads, method, bool(center), seed)
         return _rsvd_gpu_calls.rsvd(checked, options, start, checks=checks)
     backend = _backend.for_device(checked.device)
     found = backend.rsvd(
@@ -252,7 +252,7 @@ def range_finder(
     seed = _seed(rng)
     checks = True if check_finite is None else _checks(check_finite, checked)
     if checked.device != _arrays.CPU:
-        options = _rsvd_gpu.Options(columns, 0, reads, "auto", False, seed)
+        options = _rsvd_gpu_reads.Options(columns, 0, reads, "auto", False, seed)
         return _rsvd_gpu_calls.range_finder(checked, options, checks=checks)
     q = checked.empty_like((*batch, m, columns), checked.dtype)
     if 0 not in batch:

@@ -11,7 +11,8 @@ import numpy as np
 
 from . import _arrays
 from ._device_vectors import Fallbacks
-from ._rsvd_gpu import Factors, NotFinite, Options, basis, decompose
+from ._rsvd_gpu import Factors, NotFinite, basis, decompose
+from ._rsvd_gpu_reads import Options
 from ._rsvd_results import SVDInfo, SVDResult
 
 

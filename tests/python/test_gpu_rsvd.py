@@ -8,7 +8,7 @@ from __future__ import annotations
 import gramian as gm
 import numpy as np
 import pytest
-from gramian import _arrays, _rsvd_gpu
+from gramian import _arrays, _rsvd_gpu_reads
 from gramian._sketch import sketch
 
 from tests.conftest import FLOATS, HALVES
@@ -39,7 +39,9 @@ def unit(dtype):
 def test_the_sketch_is_that_of_the_cpu(torch, rows, first, width, dtype):
     a = _arrays.matrices(torch.zeros(3, rows, dtype=getattr(torch, dtype), device="cuda"), "a")
     seed = 2**40 + 7
-    z = _rsvd_gpu.Reads(a, _rsvd_gpu.Options(1, 0, 0, "auto", False, seed)).sketch(width, first)
+    z = _rsvd_gpu_reads.Reads(a, _rsvd_gpu_reads.Options(1, 0, 0, "auto", False, seed)).sketch(
+        width, first
+    )
     assert np.array_equal(host(z), sketch(seed, rows, width, dtype, first_column=first))
 
 
@@ -57,8 +59,8 @@ def test_one_read_gives_both_products(torch, m, n, width, layout, dtype):
         spread.copy_(x)
         x = spread
     for center in (False, True):
-        options = _rsvd_gpu.Options(1, 0, 0, "auto", center, 0)
-        reads = _rsvd_gpu.Reads(_arrays.matrices(x, "a"), options)
+        options = _rsvd_gpu_reads.Options(1, 0, 0, "auto", center, 0)
+        reads = _rsvd_gpu_reads.Reads(_arrays.matrices(x, "a"), options)
         z = reads.vectors.narrow(sample(torch, (n, width), reads.vectors.computed))
         a = wide(x)
         a = a - a.mean(0) if center else a

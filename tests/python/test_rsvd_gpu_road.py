@@ -10,7 +10,7 @@ import types
 import gramian as gm
 import numpy as np
 import pytest
-from gramian import _arrays, _rsvd_gpu, _rsvd_gpu_calls
+from gramian import _arrays, _rsvd_gpu_calls, _rsvd_gpu_reads
 from gramian._sketch import sketch
 
 torch = pytest.importorskip("torch")
@@ -46,14 +46,18 @@ class Kernels:
 
 @pytest.fixture(autouse=True)
 def kernels(monkeypatch):
-    monkeypatch.setattr(_rsvd_gpu, "_backend", types.SimpleNamespace(for_device=lambda _: Kernels))
+    monkeypatch.setattr(
+        _rsvd_gpu_reads, "_backend", types.SimpleNamespace(for_device=lambda _: Kernels)
+    )
     monkeypatch.setattr(_arrays.Array, "stream", lambda _: 0)
 
 
 def on_the_gpus_road(x, rank, **given):
     options = {"oversample": 10, "passes": 0, "method": "auto", "center": False, "seed": 0}
     a = _arrays.matrices(torch.from_numpy(x), "a")
-    return _rsvd_gpu_calls.rsvd(a, _rsvd_gpu.Options(rank, **(options | given)), None, checks=True)
+    return _rsvd_gpu_calls.rsvd(
+        a, _rsvd_gpu_reads.Options(rank, **(options | given)), None, checks=True
+    )
 
 
 def matrix(rng, m, n, kind, dtype):
