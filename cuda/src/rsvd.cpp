@@ -13,7 +13,7 @@ namespace {
 /// Bytes of a block of rows: a third of the second-level cache of the GPUs this is made for, so
 /// that Z, Y and W have room beside it.
 constexpr index_t block_bytes = index_t{16} << 20;
-constexpr index_t least_rows = 256;
+constexpr index_t least_rows = 16;
 
 cudaDataType type_of(DType dtype) {
   switch (dtype) {
@@ -50,7 +50,7 @@ class Read {
     ld_ = copied_ ? cols_
                   : std::max<index_t>(by_rows ? row_stride : col_stride, by_rows ? cols_ : rows_);
     const index_t wanted = block_bytes / std::max<index_t>(cols_ * size_, 1);
-    block_ = copied_ ? std::min(rows_, std::max(wanted / 128 * 128, least_rows)) : rows_;
+    block_ = copied_ ? std::min(rows_, std::max(wanted, least_rows)) : rows_;
   }
 
   void carve(Carver& carver) {

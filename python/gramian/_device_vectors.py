@@ -151,8 +151,11 @@ class Vectors:
             solve_triangular,
         )
 
-        with errstate(linalg="ignore"):
-            lower = linalg.cholesky(g)
+        try:
+            with errstate(linalg="raise"):
+                lower = linalg.cholesky(g)
+        except np.linalg.LinAlgError:
+            return 0 * eye, eye
         return lower, solve_triangular(lower, eye, lower=True)
 
     def orthonormal(self, y: Any, fallbacks: Fallbacks) -> tuple[Any, Any]:

@@ -267,7 +267,7 @@ def _dense(a: Any) -> _arrays.Array:
     checked = _arrays.matrices(a, "a")
     if checked.device[0] != "cpu":
         raise NotImplementedError(
-            f"a lies on {checked.device[0]}:{checked.device[1]}; randomized SVD runs on the CPU "
+            f"a lies on {checked.device[0]}:{checked.device[1]}; nystrom_eigh runs on the CPU "
             "so far"
         )
     return checked

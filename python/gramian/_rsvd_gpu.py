@@ -8,6 +8,7 @@ tall thin matrices are the caller's library's, in double (`_device_vectors.py`).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from . import _arrays
 from ._bounds import gram_bound
 from ._device_vectors import Fallbacks
 from ._rsvd_gpu_reads import Options, Reads
+from ._rsvd_thin import inverse_of_upper
 
 # Of what Ritz values may still grow by, beside the error that is left (cpp/src/rsvd_plan.hpp).
 _STAGNATION = 0.08
@@ -48,25 +50,24 @@ class NotFinite(Exception):
 
 def decompose(a: _arrays.Array, options: Options) -> Factors:
     """Of one matrix. Raises `NotFinite`."""
-    try:
-        return _Iteration(Reads(a, options), options).factors()
-    except _BeyondRange as found:
-        # Another read, of a scaled copy.
-        half = found.exponent // 2
-        values = a.value * 2.0**-half * 2.0 ** (half - found.exponent)
-        scaled = _arrays.matrices(values, "a")
-        reads = Reads(scaled, options, found.reads, found.exponent)
-        return _Iteration(reads, options).factors()
+    found: Factors = _in_range(a, options, _Iteration.factors)
+    return found
 
 
 def basis(a: _arrays.Array, options: Options, *, of_rows: bool) -> Any:
     """An orthonormal basis of the approximate range of a, or of a^H, in double."""
+    return _in_range(a, options, lambda iteration: iteration.basis(of_rows))
+
+
+def _in_range(a: _arrays.Array, options: Options, run: Callable[[_Iteration], Any]) -> Any:
     try:
-        return _Iteration(Reads(a, options), options).basis(of_rows)
+        return run(_Iteration(Reads(a, options), options))
     except _BeyondRange as found:
-        half = found.exponent // 2
-        scaled = _arrays.matrices(a.value * 2.0**-half * 2.0 ** (half - found.exponent), "a")
-        return _Iteration(Reads(scaled, options, 1, found.exponent), options).basis(of_rows)
+        exponent, reads = found.exponent, found.reads
+    # Another read, of a scaled copy. Outside of the handler, which keeps the first try's arrays.
+    half = exponent // 2
+    scaled = _arrays.matrices(a.value * 2.0**-half * 2.0 ** (half - exponent), "a")
+    return run(_Iteration(Reads(scaled, options, reads, exponent), options))
 
 
 class _BeyondRange(Exception):
@@ -90,6 +91,7 @@ class _Iteration:
         self.gram: Any = None
         self.ritz: Any = None
         self.rotation: Any = None
+        self.own_reads = 0  # not those before a restart
         self._plan()
 
     def _plan(self) -> None:
@@ -101,7 +103,10 @@ class _Iteration:
         self.method = o.method
         if o.method == "single_pass":
             self.passes = 1
-        if o.passes == 0 and self.block == n and o.method != "gram":
+        if o.method == "gram" and m < n:
+            # Means and start vectors fix the side, and A^H A would be the larger Gram matrix.
+            self.method = "subspace"
+        if o.passes == 0 and self.block == n and self.method != "gram":
             self.passes = 1  # a sketch as wide as A holds all of it
         if o.method != "auto":
             return
@@ -129,9 +134,9 @@ class _Iteration:
         return self.vectors.narrow(self.vectors.orthonormal(z, self.fallbacks)[0])
 
     def _read(self, z: Any, *, adjoint: bool = True) -> tuple[Any, Any]:
-        first = self.reads.reads == 0
         y, w = self.reads.read(z, adjoint=adjoint)
-        if first:
+        self.own_reads += 1
+        if self.own_reads == 1 and not self.reads.exponent:
             self._check_range()
         return y, w
 
@@ -139,12 +144,15 @@ class _Iteration:
         square = self.reads.squares
         if 4.0**-_MODERATE <= square <= 4.0**_MODERATE:
             return
-        a = self.reads.a
-        wide = _arrays.matrices(self.vectors.wide(a.value), "a")
-        norm = float(self.vectors.down(gram_bound(wide.value, 0)))
-        if not math.isfinite(norm):
-            raise NotFinite
+        a, vectors = self.reads.a, self.vectors
+        norm = float(vectors.down(gram_bound(vectors.wide(a.value), 0)))
         exponent = math.frexp(norm)[1]
+        if not math.isfinite(norm):
+            # The norm may overflow where no entry does.
+            top = float(vectors.down(abs(vectors.wide(a.value)).max()))
+            if not math.isfinite(top):
+                raise NotFinite
+            exponent = math.frexp(top)[1] + math.ceil(math.log2(a.shape[0] * a.shape[1]) / 2)
         if norm > 0 and abs(exponent) > _MODERATE:
             raise _BeyondRange(exponent, self.reads.reads)
 
@@ -231,7 +239,9 @@ class _Iteration:
     def _by_gram(self) -> None:
         """Top eigenvectors of A^H A, and a half step with W where it cannot tell them apart."""
         h = self.reads.gram()
-        self._check_range()
+        self.own_reads += 1
+        if not self.reads.exponent:
+            self._check_range()
         values, eigenvectors = self.vectors.eigen(h)
         self.ritz = values
         last = min(self.options.rank, self.reads.columns) - 1
@@ -261,7 +271,7 @@ class _Iteration:
     def factors(self) -> Factors:
         """U, S, V of Q B with Y = Q R, B = R Z^H + (R^-H W_perp^H): see rsvd_matrix.hpp."""
         self.build()
-        reads = self.reads
+        vectors, reads = self.vectors, self.reads
         most = min(reads.rows, self.options.rank + self.options.oversample)
         columns = self.y.shape[1]
         if columns > reads.rows or (columns > most and self.ritz[most - 1] > 1e-10 * self.ritz[0]):
@@ -269,6 +279,9 @@ class _Iteration:
         size = self.y.shape[1]
         k = min(self.options.rank, size)
         u, s, v = self._by_triangle(k) or self._by_steps(k)
+        if float(s @ s) > reads.squares * (1 + 1e4 * vectors.unit):
+            # More than all of A: noise has come in by the half step.
+            u, s, v = self._by_steps(k, half_step=False)
         return Factors(
             u, s, v, reads.exponent, self._error(s), self.method, reads.reads, self.fallbacks
         )
@@ -291,16 +304,16 @@ class _Iteration:
         turn = turn[:, :k]
         return vectors.times(self.y, t.inverse @ turn), s, vectors.times(b, turn / vectors.up(s))
 
-    def _by_steps(self, k: int) -> tuple[Any, np.ndarray, Any]:
+    def _by_steps(self, k: int, *, half_step: bool = True) -> tuple[Any, np.ndarray, Any]:
         vectors = self.vectors
-        if self.gram is not None and (self.reads.reads == 1 or self.rotation is None):
+        if self.gram is not None and (self.own_reads == 1 or self.rotation is None):
             # In order: a column that is all rounding would spoil every row of R^-1.
             self._rotate(self.y.shape[1])
         size = self.y.shape[1]
         q, r = vectors.orthonormal(self.y, self.fallbacks)
         right = vectors.wide(self.z)
-        if self.w is not None and size < self.reads.columns:
-            inverse = vectors.up(_inverse_of_upper(vectors.down(r)))
+        if half_step and self.w is not None and size < self.reads.columns:
+            inverse = vectors.up(inverse_of_upper(vectors.down(r)))
             b = self._right_side(r, inverse)
             right, r = vectors.orthonormal(b, self.fallbacks)
             r = r.conj().T
@@ -310,14 +323,18 @@ class _Iteration:
     def _right_side(self, r: Any, inverse: Any) -> Any:
         """b with B = b^H, rows that are rounding alone left out of the half step."""
         vectors = self.vectors
-        # At least the largest eigenvalue, if none was computed.
-        top = abs(self.gram).sum(0).max() if self.ritz is None else max(float(self.ritz[0]), 0.0)
         sums = abs(inverse).sum(0)
+        inner, whole = vectors.gram(self.z, self.w), vectors.gram(self.y)
+        # At least the largest eigenvalue of Y^H Y, which is Z^H W but for the rounding of W: what
+        # that is worth is seen there.
+        top = abs(whole).sum(0).max()
+        seen = (abs(inner - whole) ** 2).sum() ** 0.5
+        seen = seen * math.sqrt(self.reads.columns / inner.shape[0])
         usable = sums * top**0.5 < 0.1 / vectors.unit
-        # Rounding of W, divided by R: a row of the second term must stand above it.
-        rest = self.w - vectors.times(self.z, vectors.gram(self.z, self.w))
+        # A row of the second term must stand above that rounding, divided by R.
+        rest = self.w - vectors.times(self.z, inner)
         b = vectors.times(rest, vectors.only(inverse, usable))
-        noise = 24 * vectors.unit * top * sums
+        noise = (24 * vectors.unit * top + 3 * seen) * sums
         kept = usable & ((abs(b) ** 2).sum(0) ** 0.5 > noise)
         return vectors.only(b, kept) + vectors.times(self.z, r.conj().T)
 
@@ -327,15 +344,3 @@ class _Iteration:
             return 0.0
         square = max(whole - float(s @ s), 0.0) + 4 * self.vectors.unit * whole
         return math.sqrt(square / whole)
-
-
-def _inverse_of_upper(r: np.ndarray) -> np.ndarray:
-    """Columns that a zero on the diagonal spoils are not finite."""
-    n = r.shape[0]
-    x = np.zeros_like(r)
-    with np.errstate(all="ignore"):
-        for i in range(n - 1, -1, -1):
-            right = -(r[i, i + 1 :] @ x[i + 1 :])
-            right[i] += 1
-            x[i] = right / r[i, i]
-    return np.triu(x)

@@ -29,6 +29,8 @@ def rsvd(
     )
     found = []
     with a.library.current(a.device):
+        if start is not None and not bool((abs(start.value) < math.inf).all()):
+            raise ValueError("v0 contains NaN or infinity")
         for place in itertools.product(*map(range, batch)):
             one = _matrix(a, place)
             given = None if start is None else start.value[place]

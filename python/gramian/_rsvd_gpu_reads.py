@@ -29,6 +29,9 @@ class Reads:
     """Reads of 2^-exponent A, or of that less the means of its columns."""
 
     def __init__(self, a: _arrays.Array, options: Options, reads: int = 0, exponent: int = 0):
+        if a.library.name == "torch":  # once, not at every read
+            value = a.value.resolve_conj().resolve_neg()
+            a = _arrays.Array(value, a.library, a.shape, a.dtype, a.device)
         self.a = a
         self.rows, self.columns = a.shape
         computed = a.dtype if a.dtype not in ("float16", "bfloat16") else "float32"
