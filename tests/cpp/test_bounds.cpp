@@ -160,7 +160,10 @@ void a_wrong_factor_proves_no_falsehood() {
     // G = Q diag(1, 1/2, 1/3, ...) Q for the reflection Q = I - 2 v v^T: lambda_1 = 1.
     std::vector<double> v(n);
     double length = 0;
-    for (double& x : v) length += (x = normal(engine)) * x;
+    for (double& x : v) {
+      x = normal(engine);
+      length += x * x;
+    }
     std::vector<double> g(n * n);
     for (index_t i = 0; i < n; ++i)
       for (index_t j = 0; j < n; ++j)
