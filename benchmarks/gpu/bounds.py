@@ -16,13 +16,13 @@ torch's norm takes a second and more at 4096 x 4096: it is timed once there.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import command_line
 import gramian as gm
 import torch
 from torch import Tensor
@@ -100,24 +100,13 @@ def row(shape: str, device: str, rounds: int) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
-    parser.add_argument("--shapes", nargs="+", metavar="BxMxN")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--smoke", action="store_true", help="tiny matrices")
-    parser.add_argument("--out", metavar="FILE.md")
-    options = parser.parse_args()
-    torch.set_grad_enabled(False)
-    torch.backends.cuda.matmul.allow_tf32 = False
+    options = command_line.options(__doc__, "shapes", "BxMxN", 7, "tiny matrices")
     head = ["shape", *CONTESTANTS, "bracket"]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for shape in options.shapes or (SMOKE if options.smoke else SHAPES):
-        lines.append("| " + " | ".join(row(shape, options.device, options.rounds)) + " |")
+    lines = [command_line.row(head), "|" + "---|" * len(head)]
+    for shape in options.cases or (SMOKE if options.smoke else SHAPES):
+        lines.append(command_line.row(row(shape, options.device, options.rounds)))
         print(lines[-1], flush=True)
-    if options.out:
-        with open(options.out, "w") as file:
-            file.write("\n".join(lines) + "\n")
-    return 1 if any("VIOLATED" in line for line in lines) else 0
+    return command_line.finish(lines, options.out)
 
 
 if __name__ == "__main__":

@@ -18,13 +18,13 @@ without which it would bound nothing. Beside each time:
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import command_line
 import gramian as gm
 import torch
 from torch import Tensor
@@ -110,26 +110,15 @@ def rows(case: str, device: str, rounds: int) -> list[list[str]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
-    parser.add_argument("--cases", nargs="+", metavar="CxK-N")
-    parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--smoke", action="store_true", help="tiny layers")
-    parser.add_argument("--out", metavar="FILE.md")
-    options = parser.parse_args()
-    torch.set_grad_enabled(False)
-    torch.backends.cuda.matmul.allow_tf32 = False
+    options = command_line.options(__doc__, "cases", "CxK-N", 11, "tiny layers")
     head = ["layer", "padding", *CONTESTANTS, "ratio", "bracket"]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines = [command_line.row(head), "|" + "---|" * len(head)]
     print("\n".join(lines))
     for case in options.cases or (SMOKE if options.smoke else CASES):
         for cells in rows(case, options.device, options.rounds):
-            lines.append("| " + " | ".join(cells) + " |")
+            lines.append(command_line.row(cells))
             print(lines[-1], flush=True)
-    if options.out:
-        with open(options.out, "w") as file:
-            file.write("\n".join(lines) + "\n")
-    return 1 if any("VIOLATED" in line for line in lines) else 0
+    return command_line.finish(lines, options.out)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ cuSOLVER's Xgesvdr is called through its C interface. CuPy's svds is timed once 
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import statistics
 import sys
@@ -24,6 +23,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import command_line
 import gramian as gm
 import torch
 from torch import Tensor
@@ -189,38 +189,21 @@ def race(shape: str, device: str, rounds: int) -> list[str]:
             if peer.startswith("torch") and errors[peer] <= errors[name] * (1 + 1e-3)
         ]
         ratio = f"{min(peers) / median[name]:.2f}" if name.startswith("gramian") and peers else ""
-        reads = ""
-        if name.startswith("gramian"):
-            reads = str(gm.rsvd(a, k).info.passes) if name == "gramian.rsvd" else ""
-        lines.append(
-            f"| {shape} | {name} | {1e3 * median[name]:.2f} | {errors[name] / best:.5f} | {reads} "
-            f"| {ratio} |"
-        )
+        reads = str(gm.rsvd(a, k).info.passes) if name == "gramian.rsvd" else ""
+        figures = [f"{1e3 * median[name]:.2f}", f"{errors[name] / best:.5f}", reads, ratio]
+        lines.append(command_line.row([shape, name, *figures]))
     return lines
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
-    parser.add_argument("--shapes", nargs="+", metavar="MxN:RANK")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--smoke", action="store_true", help="tiny matrices")
-    parser.add_argument("--out", metavar="FILE.md")
-    options = parser.parse_args()
-    torch.set_grad_enabled(False)
-    torch.backends.cuda.matmul.allow_tf32 = False
-    lines = [
-        "| shape:rank | | ms | error / least | reads | times as fast as torch |",
-        "|---|---|--:|--:|--:|--:|",
-    ]
-    for shape in options.shapes or (SMOKE if options.smoke else SHAPES):
+    options = command_line.options(__doc__, "shapes", "MxN:RANK", 7, "tiny matrices")
+    head = ["shape:rank", "", "ms", "error / least", "reads", "times as fast as torch"]
+    lines = [command_line.row(head), "|---|---|--:|--:|--:|--:|"]
+    for shape in options.cases or (SMOKE if options.smoke else SHAPES):
         found = race(shape, options.device, options.rounds)
         print("\n".join(found), flush=True)
         lines += found
-    if options.out:
-        with open(options.out, "w") as file:
-            file.write("\n".join(lines) + "\n")
-    return 0
+    return command_line.finish(lines, options.out)
 
 
 if __name__ == "__main__":

@@ -63,3 +63,22 @@ def spectral_norm_bounds(
     stream: int,
     allocate: Callable[[int], object],
 ) -> tuple[int, str]: ...
+
+sum_parts: int
+
+def sketch(z: object, dtype: str, seed: int, first: int, device: int, stream: int) -> None: ...
+def two_sided_read(
+    a: object,
+    dtype: str,
+    computed: str,
+    wide: str,
+    z: object,
+    y: object,
+    w: object | None,
+    means: object | None,
+    sums: object | None,
+    squares: object | None,
+    device: int,
+    stream: int,
+    allocate: Callable[[int], object],
+) -> None: ...

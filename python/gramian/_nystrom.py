@@ -6,7 +6,7 @@ from typing import Any
 
 from . import _arrays, _backend
 from ._bounds import _checks, _seed
-from ._rsvd import _count, _dense
+from ._rsvd_arguments import count
 
 
 def nystrom_eigh(
@@ -59,14 +59,19 @@ def nystrom_eigh(
     >>> bool(np.allclose(w, [3.0, 2.0]))
     True
     """
-    checked = _dense(a)
+    checked = _arrays.matrices(a, "a")
+    if checked.device[0] != "cpu":
+        raise NotImplementedError(
+            f"a lies on {checked.device[0]}:{checked.device[1]}; nystrom_eigh runs on the CPU "
+            "so far"
+        )
     *batch, m, n = checked.shape
     if m != n:
         raise ValueError(f"a has shape {checked.shape}; its matrices must be square")
-    k = _count(rank, "rank", 1)
+    k = count(rank, "rank", 1)
     if k > n:
         raise ValueError(f"rank is {k}; it must be from 1 to n = {n}")
-    more = _count(oversample, "oversample", 0)
+    more = count(oversample, "oversample", 0)
     seed = _seed(rng)
     checks = True if check_finite is None else _checks(check_finite, checked)
     w = checked.empty_like((*batch, k), _arrays.real_dtype(checked.dtype))

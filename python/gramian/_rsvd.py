@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any
 
 import numpy as np
 
 from . import _arrays, _backend, _rsvd_gpu_calls, _rsvd_gpu_reads, _rsvd_operator
-from ._bounds import _check_choice, _checks, _seed
+from ._bounds import _checks, _seed
+from ._rsvd_arguments import checked_request, count, reads_of
 from ._rsvd_results import ConvergenceError, SVDInfo, SVDResult
 
 __all__ = ["ConvergenceError", "SVDInfo", "SVDResult", "range_finder", "rsvd"]
-
-_METHODS = ("auto", "subspace", "krylov", "gram", "single_pass")
 
 
 def rsvd(
@@ -40,11 +38,12 @@ def rsvd(
     Parameters
     ----------
     a : array of shape (..., m, n), or sparse matrix, operator or iterable of row blocks
-        NumPy array, CPU torch tensor or any object with ``__dlpack__``; float16, bfloat16, float32,
-        float64, complex64 or complex128; any strides, row- and column-major without a copy. Leading
-        dimensions are a batch. Never written to. Or one matrix as a scipy sparse matrix, a scipy
-        ``LinearOperator``, or an iterable of arrays of shape (rows, n), which is iterated over once
-        for each read; an iterator, which can be read once, takes ``method="single_pass"``.
+        NumPy or CuPy array, torch tensor or any object with ``__dlpack__``; float16, bfloat16,
+        float32, float64, complex64 or complex128; any strides, row- and column-major without a
+        copy. Leading dimensions are a batch. Never written to. Or one matrix as a scipy sparse
+        matrix, a scipy ``LinearOperator``, or an iterable of arrays of shape (rows, n), which is
+        iterated over once for each read; an iterator, which can be read once, takes
+        ``method="single_pass"``.
     rank : int, optional
         Number of singular values, from 1 to min(m, n). With `tol`, the most that are returned.
     tol : float, optional
@@ -127,40 +126,32 @@ def rsvd(
     checked = _arrays.matrices(a, "a")
     *batch, m, n = checked.shape
     side = min(m, n)
-    tolerance = _tolerance(tol)
-    if rank is None and not tolerance:
-        raise ValueError("rank is None and tol is None; give at least one of them")
-    wanted = side if rank is None else _count(rank, "rank", 1)
-    if wanted > side and rank is not None:
-        raise ValueError(f"rank is {wanted}; it must be from 1 to min(m, n) = {side}")
-    more = _count(oversample, "oversample", 0)
-    _check_choice(method, "method", _METHODS)
-    reads = _reads(passes, method, tolerance)
-    if not isinstance(center, bool | np.bool_):
-        raise TypeError(f"center is {center!r}; it must be True or False")
-    seed = _seed(rng)
+    asked = checked_request(rank, tol, oversample, passes, method, center, rng, side=side)
+    wanted = side if asked.rank is None else asked.rank
     checks = True if check_finite is None else _checks(check_finite, checked)
     start = _start(v0, checked)
     if side == 0 or 0 in batch:
         return _empty(checked, 0 if side == 0 else wanted)
     if checked.device != _arrays.CPU:
-        if tolerance:
+        if asked.tolerance:
             raise NotImplementedError(
                 f"tol is {tol!r}; errors are certified on the CPU so far: give rank, or copy a"
             )
-        options = _rsvd_gpu_reads.Options(wanted, more, reads, method, bool(center), seed)
+        options = _rsvd_gpu_reads.Options(
+            wanted, asked.oversample, asked.passes, asked.method, asked.center, asked.seed
+        )
         return _rsvd_gpu_calls.rsvd(checked, options, start, checks=checks)
     backend = _backend.for_device(checked.device)
     found = backend.rsvd(
         checked.capsule(),
         checked.dtype,
         wanted,
-        more,
-        reads,
-        tolerance,
-        method,
-        bool(center),
-        seed,
+        asked.oversample,
+        asked.passes,
+        asked.tolerance,
+        asked.method,
+        asked.center,
+        asked.seed,
         checks,
         None if start is None else start.capsule(),
     )
@@ -169,7 +160,7 @@ def rsvd(
     found.write(u.capsule(), s.capsule(), vh.capsule(), checked.dtype)
     figures = found.figures()
     result = SVDResult(u.value, s.value, vh.value, _info(figures, tuple(batch), k))
-    if tolerance:
+    if asked.tolerance:
         missed = [f for f in figures if not f[4] and (rank is None or f[0] < wanted or f[5] > tol)]
         if missed:
             floor = max(f[5] for f in missed)
@@ -245,10 +236,10 @@ def range_finder(
         )
     checked = _arrays.matrices(a, "a")
     *batch, m, n = checked.shape
-    columns = _count(size, "size", 1)
+    columns = count(size, "size", 1)
     if columns > min(m, n):
         raise ValueError(f"size is {columns}; it must be from 1 to min(m, n) = {min(m, n)}")
-    reads = _reads(passes, "auto", 0.0)
+    reads = reads_of(passes, "auto", 0.0)
     seed = _seed(rng)
     checks = True if check_finite is None else _checks(check_finite, checked)
     if checked.device != _arrays.CPU:
@@ -261,60 +252,6 @@ def range_finder(
             checked.capsule(), q.capsule(), checked.dtype, columns, reads, seed, checks
         )
     return q.value
-
-
-def _dense(a: Any) -> _arrays.Array:
-    checked = _arrays.matrices(a, "a")
-    if checked.device[0] != "cpu":
-        raise NotImplementedError(
-            f"a lies on {checked.device[0]}:{checked.device[1]}; nystrom_eigh runs on the CPU "
-            "so far"
-        )
-    return checked
-
-
-def _count(value: Any, name: str, least: int) -> int:
-    if isinstance(value, bool | np.bool_) or not hasattr(type(value), "__index__"):
-        raise TypeError(f"{name} is {value!r}; it must be an int of at least {least}")
-    number = operator.index(value)
-    if number < least:
-        raise ValueError(f"{name} is {number}; it must be at least {least}")
-    return min(number, 2**31 - 1)
-
-
-def _tolerance(tol: Any) -> float:
-    """0 for None."""
-    if tol is None:
-        return 0.0
-    allowed = "it must be None or a number in (0, 1)"
-    if isinstance(tol, bool | np.bool_ | str):
-        raise TypeError(f"tol is {tol!r}; {allowed}")
-    try:
-        number = float(tol)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise TypeError(f"tol is {tol!r}; {allowed}") from error
-    if not 0 < number < 1:
-        raise ValueError(f"tol is {tol!r}; {allowed}")
-    return number
-
-
-def _reads(passes: Any, method: str, tolerance: float) -> int:
-    """0 for "auto"."""
-    if isinstance(passes, str):
-        if passes != "auto":
-            raise ValueError(f"passes is {passes!r}; it must be 'auto' or an int of at least 1")
-        if tolerance and method not in ("auto", "krylov", "gram"):
-            raise ValueError(
-                f"method is {method!r}; with tol it must be 'auto', 'krylov' or 'gram'"
-            )
-        return 0
-    number = _count(passes, "passes", 1)
-    if tolerance:
-        raise ValueError(f"passes is {number}; with tol it must be 'auto'")
-    for name, reads in (("single_pass", 1), ("gram", 2)):
-        if method == name and number != reads:
-            raise ValueError(f"passes is {number}; method {name!r} makes {reads}")
-    return number
 
 
 def _start(v0: Any, of: _arrays.Array) -> _arrays.Array | None:

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from . import _arrays, _rsvd, _rsvd_rows
-from ._bounds import _check_choice, _seed
+from . import _arrays, _rsvd_rows
+from ._bounds import _seed
+from ._rsvd_arguments import checked_request, count, reads_of
 from ._rsvd_certificate import certified
 from ._rsvd_iteration import Factors, Iteration, Options
 from ._rsvd_pieces import Blocks, Whole
@@ -53,47 +54,38 @@ def rsvd(
     check_finite: bool | None = None,
 ) -> SVDResult:
     """As :func:`gramian.rsvd`, whose docstring says what the arguments are."""
-    tolerance = _rsvd._tolerance(tol)
-    if rank is None and not tolerance:
-        raise ValueError("rank is None and tol is None; give at least one of them")
-    wanted = None if rank is None else _rsvd._count(rank, "rank", 1)
-    more = _rsvd._count(oversample, "oversample", 0)
-    _check_choice(method, "method", _rsvd._METHODS)
-    reads = _rsvd._reads(passes, method, tolerance)
-    if not isinstance(center, bool | np.bool_):
-        raise TypeError(f"center is {center!r}; it must be True or False")
-    seed = _seed(rng)
+    asked = checked_request(rank, tol, oversample, passes, method, center, rng)
     problem = _problem(
         a,
-        double=bool(tolerance),
-        center=bool(center),
-        seed=seed,
+        double=bool(asked.tolerance),
+        center=asked.center,
+        seed=asked.seed,
         check_finite=check_finite,
         may_transpose=v0 is None,
     )
-    _check_method(problem, method, reads, tolerance)
+    _check_method(problem, method, asked.passes, asked.tolerance)
     reader = problem.reader
-    _check_rank(problem, wanted, "rank")
+    _check_rank(problem, asked.rank, "rank")
     start = _start(v0, problem)
     side = min(reader.rows, reader.columns) if reader.rows >= 0 else reader.columns
     options = Options(
-        rank=side if wanted is None else wanted,
-        oversample=more,
-        passes=reads,
-        method=method,
-        seed=seed,
+        rank=side if asked.rank is None else asked.rank,
+        oversample=asked.oversample,
+        passes=asked.passes,
+        method=asked.method,
+        seed=asked.seed,
         start=start,
         in_core=isinstance(reader.pieces, Whole),
     )
     if side == 0:
         return _nothing(problem)
-    if tolerance:
-        return _certified(problem, options, tolerance, tol, rank)
+    if asked.tolerance:
+        return _certified(problem, options, asked.tolerance, tol, rank)
     iteration = Iteration(reader, options)
     finite = iteration.build()
-    if reader.rows == 0 and wanted is None:
+    if reader.rows == 0 and asked.rank is None:
         return _nothing(problem)
-    _check_rank(problem, wanted, "rank")
+    _check_rank(problem, asked.rank, "rank")
     if not finite:
         return _not_finite(problem, options.rank, iteration.method)
     return result(problem, iteration.finish(), "estimate")
@@ -108,8 +100,8 @@ def range_finder(
     check_finite: bool | None = None,
 ) -> Any:
     """As :func:`gramian.range_finder`."""
-    columns = _rsvd._count(size, "size", 1)
-    reads = _rsvd._reads(passes, "auto", 0.0)
+    columns = count(size, "size", 1)
+    reads = reads_of(passes, "auto", 0.0)
     seed = _seed(rng)
     problem = _problem(
         a, double=False, center=False, seed=seed, check_finite=check_finite, may_transpose=True

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from . import _arrays, _rsvd, _rsvd_rows
+from . import _arrays, _rsvd_rows
+from ._rsvd_arguments import count
 from ._rsvd_iteration import Factors, Iteration, Options
 from ._rsvd_operator import Problem, result
 from ._rsvd_pieces import Blocks, Pieces, Single, Whole
@@ -143,7 +144,7 @@ def rsvd_partial(a_rows: Any, z: Any, *, row_offset: int) -> Partial:
     >>> bool(np.allclose(U * S @ Vh, a))
     True
     """
-    _rsvd._count(row_offset, "row_offset", 0)
+    count(row_offset, "row_offset", 0)
     offset = operator.index(row_offset)
     pieces, library, dtype = _shard(a_rows)
     start = _test_matrix(z, library, dtype, pieces)
@@ -318,7 +319,7 @@ def _check_rows(shards: list[Partial]) -> None:
 def _wanted(rank: Any, most: int) -> int:
     if rank is None:
         return most
-    wanted = _rsvd._count(rank, "rank", 1)
+    wanted = count(rank, "rank", 1)
     if wanted > most:
         raise ValueError(f"rank is {wanted}; it must be from 1 to min(m, l) = {most}")
     return wanted
@@ -363,7 +364,7 @@ def _reduced(one: Partial, rank: Any) -> SVDResult:
     _put(iteration, one.z, one.y, one.w, one.gram)
     ritz = iteration.ritz
     resolved = int(np.sum(ritz > _RESOLVED * ritz[0])) if ritz[0] > 0 else 0
-    wanted = resolved if rank is None else _rsvd._count(rank, "rank", 1)
+    wanted = resolved if rank is None else count(rank, "rank", 1)
     if wanted > resolved:
         raise ValueError(
             f"rank is {wanted}; sums of Gram matrices tell {resolved} singular values from "

@@ -24,7 +24,8 @@ import numpy as np
 from . import _arrays, _rsvd_rows
 from ._bounds import _check_choice, _seed
 from ._newton_schulz import newton_schulz
-from ._rsvd import _count, range_finder, rsvd
+from ._rsvd import range_finder, rsvd
+from ._rsvd_arguments import count
 from ._rsvd_operator import fix_signs
 from ._rsvd_thin import orthonormalize
 
@@ -104,9 +105,9 @@ def randomized_svd(
     """
     _warn_of_format(M)
     a = _matrix(M, "M")
-    k = _count(n_components, "n_components", 1)
-    more = _count(n_oversamples, "n_oversamples", 0)
-    powers = None if n_iter == "auto" else _count(n_iter, "n_iter", 0)
+    k = count(n_components, "n_components", 1)
+    more = count(n_oversamples, "n_oversamples", 0)
+    powers = None if n_iter == "auto" else count(n_iter, "n_iter", 0)
     _check_choice(power_iteration_normalizer, "power_iteration_normalizer", _NORMALIZERS)
     _check_choice(svd_lapack_driver, "svd_lapack_driver", ("gesdd", "gesvd"))
     if not isinstance(transpose, bool | np.bool_) and transpose != "auto":
@@ -180,8 +181,8 @@ def randomized_range_finder(
     True
     """
     a = _matrix(A, "A")
-    columns = min(_count(size, "size", 1), *a.shape)
-    powers = _count(n_iter, "n_iter", 0)
+    columns = min(count(size, "size", 1), *a.shape)
+    powers = count(n_iter, "n_iter", 0)
     _check_choice(power_iteration_normalizer, "power_iteration_normalizer", _NORMALIZERS)
     return range_finder(a, columns, passes=powers + 1, rng=_random_state(random_state))
 
@@ -238,8 +239,8 @@ def svd_lowrank(
     >>> bool(np.allclose(U * S @ V.T, a))
     True
     """
-    size = 6 if q is None else _count(q, "q", 0)
-    powers = 2 if niter is None else _count(niter, "niter", 0)
+    size = 6 if q is None else count(q, "q", 0)
+    powers = 2 if niter is None else count(niter, "niter", 0)
     layout = str(getattr(A, "layout", "torch.strided"))
     if layout != "torch.strided" and M is not None:
         A, layout = A.to_dense(), "torch.strided"

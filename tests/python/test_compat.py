@@ -6,7 +6,6 @@ import doctest
 import importlib
 import inspect
 import os
-import pydoc
 import re
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 from gramian import compat
 
+from tests.docstrings import check_numpydoc
 from tests.reference import matrices
 
 # ---- scikit-learn's own tests -------------------------------------------------------------------
@@ -334,12 +334,7 @@ def test_torch_and_scikit_learn_are_not_imported(run_python):
 
 @pytest.mark.parametrize("name", compat.__all__)
 def test_docstrings_are_numpydoc(name):
-    function = getattr(compat, name)
-    doc = pydoc.getdoc(function)
-    for section in ("Parameters", "Returns", "Raises", "Examples", "References"):
-        assert re.search(rf"^{section}\n-+$", doc, re.M), f"no section {section}"
-    for parameter in inspect.signature(function).parameters:
-        assert re.search(rf"^{parameter} : ", doc, re.M), f"parameter {parameter} is not described"
+    check_numpydoc(getattr(compat, name))
 
 
 def test_examples_of_docstrings_run():

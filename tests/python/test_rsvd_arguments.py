@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
-import pydoc
-import re
 
 import gramian as gm
 import numpy as np
 import pytest
 
+from tests.docstrings import check_numpydoc
 from tests.reference import matrices
 from tests.reference.svd import DTYPES, check_orthonormal, eps, wide
 
@@ -103,11 +101,7 @@ def test_start_vectors_must_be_finite():
 
 @pytest.mark.parametrize("function", [gm.rsvd, gm.range_finder, gm.nystrom_eigh])
 def test_docstrings_are_numpydoc(function):
-    doc = pydoc.getdoc(function)
-    for section in ("Parameters", "Returns", "Raises", "Examples", "References"):
-        assert re.search(rf"^{section}\n-+$", doc, re.M), f"no section {section}"
-    for name in inspect.signature(function).parameters:
-        assert re.search(rf"^{name} : ", doc, re.M), f"parameter {name} is not described"
+    check_numpydoc(function)
 
 
 def test_result_is_frozen_and_unpacks():

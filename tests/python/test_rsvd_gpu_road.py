@@ -10,7 +10,7 @@ import types
 import gramian as gm
 import numpy as np
 import pytest
-from gramian import _arrays, _rsvd_gpu_calls, _rsvd_gpu_reads
+from gramian import _arrays, _rsvd, _rsvd_gpu_calls, _rsvd_gpu_reads
 from gramian._sketch import sketch
 
 torch = pytest.importorskip("torch")
@@ -175,3 +175,17 @@ def test_batches_and_what_is_not_finite():
     batch[1, 0, 2, 3] = np.inf
     with pytest.raises(ValueError, match="a contains NaN or infinity"):
         on_the_gpus_road(batch, 4)
+
+
+def test_public_functions_lead_here(monkeypatch):
+    """As they do for an array that does not lie on the CPU."""
+    x = matrix(np.random.default_rng(2), 50, 30, "slow", "float64")
+    expected = on_the_gpus_road(x, 3, seed=7)
+    elsewhere = types.SimpleNamespace(**vars(_arrays) | {"CPU": ("none", 0)})
+    monkeypatch.setattr(_rsvd, "_arrays", elsewhere)
+    found = gm.rsvd(torch.from_numpy(x), 3, rng=7)
+    assert torch.equal(found.U, expected.U)
+    assert torch.equal(found.S, expected.S)
+    assert gm.range_finder(torch.from_numpy(x), 4).shape == (50, 4)
+    with pytest.raises(NotImplementedError, match=r"tol is 0\.1"):
+        gm.rsvd(torch.from_numpy(x), tol=0.1)

@@ -5,11 +5,8 @@ from __future__ import annotations
 import dataclasses
 import doctest
 import importlib
-import inspect
 import itertools
 import pickle
-import pydoc
-import re
 
 import gramian as gm
 import numpy as np
@@ -17,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.docstrings import check_numpydoc
 from tests.reference import matrices
 from tests.reference.svd import DTYPES, eps, wide
 
@@ -348,11 +346,7 @@ def test_errors_name_the_argument(rows, z, offset, error, match):
 
 @pytest.mark.parametrize("function", [gm.rsvd_partial, gm.rsvd_finish])
 def test_docstrings_are_numpydoc(function):
-    doc = pydoc.getdoc(function)
-    for section in ("Parameters", "Returns", "Raises", "Examples", "References"):
-        assert re.search(rf"^{section}\n-+$", doc, re.M), f"no section {section}"
-    for name in inspect.signature(function).parameters:
-        assert re.search(rf"^{name} : ", doc, re.M), f"parameter {name} is not described"
+    check_numpydoc(function)
 
 
 def test_examples_of_docstrings_run():
