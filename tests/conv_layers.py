@@ -175,7 +175,7 @@ def case_layer(case):
 def assert_as_on_the_host(found, host):
     assert found.certificate == host.certificate == "rounding"
     assert found.method == host.method
-    assert bool(found.converged) == bool(host.converged)
+    assert found.converged or not host.converged  # the search may go some steps further
     lower, upper = float(found.lower), float(found.upper)
     assert lower <= host.upper
     assert host.lower <= upper

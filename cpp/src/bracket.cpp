@@ -166,7 +166,7 @@ class Bracketing {
               std::sqrt(raise(std::ldexp(top, 2 * exponents[i]) + rounded * norms[i] * norms[i])));
         upper_ = std::min(upper_, raise(top + error_));
         iterations_ = t;
-        top_column(h);
+        best_column(h);
         use_vector();
         return;
       }
@@ -175,12 +175,22 @@ class Bracketing {
     }
   }
 
-  /// v <- the column of H with the largest diagonal entry: H is nearly of rank one by now.
-  void top_column(const T* h) {
-    index_t top = 0;
-    for (index_t i = 0; i < n_; ++i)
-      if (std::real(h[i * n_ + i]) > std::real(h[top * n_ + top])) top = i;
-    for (index_t i = 0; i < n_; ++i) v_[i] = h[i * n_ + top];
+  /// v <- the column j of H with the largest (H^2)_jj / H_jj: its Rayleigh quotient is as large as
+  /// what tells when to stop. That of the largest diagonal entry need not be.
+  void best_column(const T* h) {
+    const double least = std::ldexp(trace<T>(row_major<const T>(h, n_, n_)), -60);
+    index_t best = 0;
+    double most = -1;
+    for (index_t j = 0; j < n_; ++j) {
+      const double diagonal = std::real(h[j * n_ + j]);
+      if (!(diagonal > least)) continue;
+      const double ratio = real_dot(h + j * n_, h + j * n_, n_) / diagonal;
+      if (ratio > most) {
+        most = ratio;
+        best = j;
+      }
+    }
+    for (index_t i = 0; i < n_; ++i) v_[i] = h[i * n_ + best];
   }
 
   Context& ctx_;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <optional>
 #include <vector>
 
@@ -125,22 +126,18 @@ class Brackets {
     // and half is for rounding.
     const double slack =
         std::max(options_.rtol - (std::is_same_v<R, float> ? 0x1p-21 : 0.0), 0x1p-48);
-    const int first = first_look(options_.rtol);
-    for (int t = 0; t < most_squarings; ++t) {
-      const bool look = t >= first && (t - first) % look_every == 0;
-      if (look || (t == 0 && m_ == 1)) {
-        const auto now = fetch(queue_, squares_.figures() + t * batch, batch);
-        bool settled = true;
-        for (index_t b = 0; b < batch && settled; ++b)
-          settled = trivial(b) || spread(now[at(b)], m_, t) <= slack;
-        if (settled) break;
-      }
-      squares_.square();
+    std::vector<int> squarings;
+    const bool small = squares_.are_small();
+    if (small) {
+      squares_.square_small(slack);
+      squarings = fetch(queue_, squares_.squarings(), batch);
+    } else {
+      squarings.assign(at(batch), square_together(slack));
+      squares_.quotient();
     }
-    const int squarings = squares_.done();
-    squares_.quotient();
-    const auto figures = fetch(queue_, squares_.figures(), batch * (squarings + 1));
-    const index_t blocks = quotient_blocks(m_);
+    const int most = *std::max_element(squarings.begin(), squarings.end());
+    const auto figures = fetch(queue_, squares_.figures(), batch * (most + 1));
+    const index_t blocks = small ? 1 : quotient_blocks(m_);
     const auto parts = fetch(queue_, squares_.parts(), 2 * batch * blocks);
     std::vector<detail::Proved> all;
     for (index_t b = 0; b < batch; ++b) {
@@ -149,12 +146,31 @@ class Brackets {
         continue;
       }
       const auto figure = [&](int t) { return figures[at(t * batch + b)]; };
+      const int count = squarings[at(b)];
       SquaredBounds<T> bounds(figure(0), m_, n_);
-      bounds.use_upper(upper_by_squares<T>(figure, m_, squarings));
+      bounds.use_upper(upper_by_squares<T>(figure, m_, count));
       bounds.use_quotient(quotient_of(parts.data() + 2 * b * blocks, blocks));
-      all.push_back(bounds.proved(squarings));
+      all.push_back(bounds.proved(count));
     }
     return all;
+  }
+
+  /// How often all matrices were squared.
+  int square_together(double slack) {
+    const index_t batch = squares_.batch();
+    const int first = first_look(options_.rtol);
+    for (int t = 0; t < most_squarings; ++t) {
+      const bool look = t >= first && (t - first) % look_every == 0;
+      if (look) {
+        const auto now = fetch(queue_, squares_.figures() + t * batch, batch);
+        bool settled = true;
+        for (index_t b = 0; b < batch && settled; ++b)
+          settled = trivial(b) || spread(now[at(b)], m_, t) <= slack;
+        if (settled) break;
+      }
+      squares_.square();
+    }
+    return squares_.done();
   }
 
   const Queue& queue_;
@@ -222,7 +238,10 @@ Status gram_bound(const Queue& queue, const ArrayRef& a, int steps, bool check_f
     for (const double norm : fetch(queue, squares.entrance().norm, squares.batch()))
       if (!std::isfinite(norm)) return Status::not_finite;
   if (steps > 0) squares.gram();
-  while (squares.done() + 1 < steps) squares.square();
+  if (steps > 1 && squares.are_small())
+    squares.square_small(-std::numeric_limits<double>::infinity());
+  else
+    while (squares.done() + 1 < steps) squares.square();
   finish_gram_bound(queue, squares.batch(), steps, squares.figures(), squares.entrance(), bound);
   return Status::ok;
 }

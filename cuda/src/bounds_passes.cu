@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "candidate.cuh"
 #include "dependent_launch.cuh"
 #include "element.cuh"
 #include "vector_arithmetic.cuh"
@@ -29,14 +30,10 @@ __global__ void __launch_bounds__(threads) follow_kernel(index_t m, Matrices h, 
   const T* const at = static_cast<const T*>(h.data) + b * h.stride;
   double trace = 0;
   double top = -1;
-  index_t where = 0;
   for (index_t i = threadIdx.x; i < m; i += threads) {
     const double v = real_part(at[i * h.ld + i]);
     trace += v;
-    if (v > top) {
-      top = v;
-      where = i;
-    }
+    if (v > top) top = v;
   }
   double sum = 0;
   for (index_t i = threadIdx.x; i < squares.count; i += threads)
@@ -44,40 +41,69 @@ __global__ void __launch_bounds__(threads) follow_kernel(index_t m, Matrices h, 
 
   __shared__ double traces[warps];
   __shared__ double sums[warps];
-  __shared__ double tops[threads];
-  __shared__ index_t places[threads];
+  __shared__ double tops[warps];
   trace = block_sum<threads>(trace, traces);
   sum = block_sum<threads>(sum, sums);
-  tops[threadIdx.x] = top;
-  places[threadIdx.x] = where;
-  for (unsigned half = threads / 2; half > 0; half /= 2) {
-    __syncthreads();
-    if (threadIdx.x < half && tops[threadIdx.x + half] > tops[threadIdx.x]) {
-      tops[threadIdx.x] = tops[threadIdx.x + half];
-      places[threadIdx.x] = places[threadIdx.x + half];
-    }
-  }
+#pragma unroll
+  for (int d = 16; d > 0; d /= 2) top = fmax(top, __shfl_xor_sync(0xffffffffu, top, d));
+  if (threadIdx.x % 32 == 0) tops[threadIdx.x / 32] = top;
+  __syncthreads();
   if (threadIdx.x != 0) return;
+  for (int w = 1; w < warps; ++w) top = fmax(top, tops[w]);
   // Of zero, and of what is not finite, the powers do not matter.
   const int e = trace > 0 && isfinite(trace) ? ilogb(trace) + 1 : 0;
-  figures[b] = {trace, sum, static_cast<double>(e), tops[0], static_cast<double>(places[0])};
+  figures[b] = {trace, sum, static_cast<double>(e), top};
   double* const to = scalars + 3 * b;
   to[0] = scalbn(1.0, -2 * e);
   to[1] = to[2] = 0;
 }
 
+/// A warp takes a row of H at a time.
+template <class T>
+__global__ void __launch_bounds__(threads)
+    candidates_kernel(index_t m, unsigned blocks, Matrices h, const SquareFigures* figures,
+                      Candidate* candidates) {
+  await_earlier_kernels();
+  const index_t b = blockIdx.x / blocks;
+  const index_t block = blockIdx.x % blocks;
+  const T* const rows = static_cast<const T*>(h.data) + b * h.stride;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const double least = scalbn(figures[b].trace, -60);
+  Candidate best{-1, 0};
+  for (index_t j = block * warps + static_cast<index_t>(threadIdx.x) / 32; j < m;
+       j += static_cast<index_t>(blocks) * warps) {
+    const double squares = sum_of_squares(rows + j * h.ld, m, lane);
+    const double diagonal = real_part_of(rows[j * h.ld + j]);
+    if (diagonal > least) best = better(best, {squares / diagonal, static_cast<double>(j)});
+  }
+  __shared__ Candidate found[warps];
+  if (lane == 0) found[threadIdx.x / 32] = best;
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  for (int w = 1; w < warps; ++w) best = better(best, found[w]);
+  candidates[blockIdx.x] = best;
+}
+
+/// The best of a matrix's candidates, for every thread of its first warp.
+__device__ Candidate best_of(const Candidate* candidates, unsigned count) {
+  Candidate best{-1, 0};
+  for (unsigned i = threadIdx.x % 32; i < count; i += 32) best = better(best, candidates[i]);
+  return best_of_warp(best);
+}
+
 /// A warp takes a row of G at a time.
 template <class T>
 __global__ void __launch_bounds__(threads)
-    quotient_kernel(index_t m, unsigned blocks, Matrices g, Matrices h,
-                    const SquareFigures* figures, double* parts) {
+    quotient_kernel(index_t m, unsigned blocks, Matrices g, Matrices h, const Candidate* candidates,
+                    double* parts) {
   await_earlier_kernels();
   const index_t b = blockIdx.x / blocks;
   const index_t block = blockIdx.x % blocks;
   const T* const rows = static_cast<const T*>(g.data) + b * g.stride;
-  // Row `top` of H is its column's conjugate, and adjacent in memory.
-  const index_t top = figures ? static_cast<index_t>(figures[b].top_index) : 0;
-  const T* const row_of_h = static_cast<const T*>(h.data) + b * h.stride + top * h.ld;
+  // A row of H is its column's conjugate, and adjacent in memory.
+  const Candidate best = candidates ? best_of(candidates + b * blocks, blocks) : Candidate{0, 0};
+  const T* const row_of_h =
+      static_cast<const T*>(h.data) + b * h.stride + static_cast<index_t>(best.index) * h.ld;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   double above = 0;
   double below = 0;
@@ -133,6 +159,13 @@ void with_storage(Storage storage, F&& f) {
   throw Error("bounds are not computed in float16");
 }
 
+template <class F>
+void in_double(Storage storage, F&& f) {
+  if (storage == Storage::float64) return f(double{});
+  if (storage == Storage::complex128) return f(double2{});
+  throw Error("a certified quotient is computed in float64");
+}
+
 }  // namespace
 
 void follow(const Queue& queue, Storage storage, index_t batch, index_t m, Matrices h,
@@ -145,16 +178,22 @@ void follow(const Queue& queue, Storage storage, index_t batch, index_t m, Matri
 
 index_t quotient_blocks(index_t m) { return std::min<index_t>(ceil_div(m, warps), 128); }
 
-void quotient_parts(const Queue& queue, Storage storage, index_t batch, index_t m, Matrices g,
-                    Matrices h, const SquareFigures* figures, double* parts) {
+void find_candidates(const Queue& queue, Storage storage, index_t batch, index_t m, Matrices h,
+                     const SquareFigures* figures, Candidate* candidates) {
   const auto blocks = static_cast<unsigned>(quotient_blocks(m));
-  const auto start = [&](auto kind) {
+  in_double(storage, [&](auto kind) {
+    launch_after(queue, candidates_kernel<decltype(kind)>, grid_size(batch * blocks), threads,
+                 "launching a search for a column", m, blocks, h, figures, candidates);
+  });
+}
+
+void quotient_parts(const Queue& queue, Storage storage, index_t batch, index_t m, Matrices g,
+                    Matrices h, const Candidate* candidates, double* parts) {
+  const auto blocks = static_cast<unsigned>(quotient_blocks(m));
+  in_double(storage, [&](auto kind) {
     launch_after(queue, quotient_kernel<decltype(kind)>, grid_size(batch * blocks), threads,
-                 "launching a Rayleigh quotient", m, blocks, g, h, figures, parts);
-  };
-  if (storage == Storage::float64) return start(double{});
-  if (storage == Storage::complex128) return start(double2{});
-  throw Error("a certified quotient is computed in float64");
+                 "launching a Rayleigh quotient", m, blocks, g, h, candidates, parts);
+  });
 }
 
 void finish_gram_bound(const Queue& queue, index_t batch, int steps, const SquareFigures* figures,

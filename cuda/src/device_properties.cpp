@@ -15,6 +15,7 @@ struct Properties {
   int major = 0;
   int minor = 0;
   int multiprocessors = 0;
+  int most_shared_memory = 0;
   int single_to_double = 0;  // how many times as fast float32 is, outside of tensor cores
 };
 
@@ -31,6 +32,7 @@ Properties properties(int device) {
   ask(p.major, cudaDevAttrComputeCapabilityMajor);
   ask(p.minor, cudaDevAttrComputeCapabilityMinor);
   ask(p.multiprocessors, cudaDevAttrMultiProcessorCount);
+  ask(p.most_shared_memory, cudaDevAttrMaxSharedMemoryPerBlockOptin);
   ask(p.single_to_double, cudaDevAttrSingleToDoublePrecisionPerfRatio);
   known[device] = p;
   return p;
@@ -44,6 +46,8 @@ bool is_hopper(int device) {
 }
 
 int multiprocessors(int device) { return properties(device).multiprocessors; }
+
+int most_shared_memory(int device) { return properties(device).most_shared_memory; }
 
 bool float64_is_fast(int device) { return properties(device).single_to_double <= 2; }
 

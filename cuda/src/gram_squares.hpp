@@ -14,6 +14,7 @@
 #include "float64_product.hpp"
 #include "general_products.hpp"
 #include "lanczos.hpp"
+#include "small_squares.hpp"
 
 namespace gramian::cuda {
 
@@ -77,6 +78,8 @@ class GramSquares {
     norm_.data = carver.take<double>(batch_ * norm_.count);
     figures_ = carver.take<SquareFigures>(batch_ * std::max(steps_, 1));
     parts_ = kept_ ? carver.take<double>(2 * batch_ * quotient_blocks(m_)) : nullptr;
+    candidates_ = kept_ ? carver.take<Candidate>(batch_ * quotient_blocks(m_)) : nullptr;
+    squarings_ = kept_ ? carver.take<int>(batch_) : nullptr;
     x_ = take_matrices(carver, n_);
     for (int i = 0; i < (kept_ ? 3 : 2); ++i) squares_[i] = take_matrices(carver, m_);
   }
@@ -103,9 +106,19 @@ class GramSquares {
     if (done_ == 1) next_ = spare_;
   }
 
+  /// Whether all squares are one launch.
+  bool are_small() const { return fit_small_squares(queue_.device, storage_, m_); }
+
+  /// All at once, each matrix as often as it needs.
+  void square_small(double slack) {
+    small_squares(queue_, storage_, batch_, m_, squares_[0], slack, steps_ - 1, figures_,
+                  squarings_, parts_);
+  }
+  const int* squarings() const { return squarings_; }
+
   void quotient() {
-    quotient_parts(queue_, storage_, batch_, m_, squares_[0], current_, figures_ + done_ * batch_,
-                   parts_);
+    find_candidates(queue_, storage_, batch_, m_, current_, figures_ + done_ * batch_, candidates_);
+    quotient_parts(queue_, storage_, batch_, m_, squares_[0], current_, candidates_, parts_);
   }
 
   int done() const { return done_; }
@@ -172,6 +185,8 @@ class GramSquares {
   NormParts norm_;
   SquareFigures* figures_ = nullptr;
   double* parts_ = nullptr;
+  Candidate* candidates_ = nullptr;
+  int* squarings_ = nullptr;
   Matrices x_, squares_[3], current_, next_, spare_;
   std::optional<GeneralProducts> products_;
   int done_ = 0;

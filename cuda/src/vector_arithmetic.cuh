@@ -19,6 +19,9 @@ __device__ inline double2 conjugate_of(double2 v) { return {v.x, -v.y}; }
 __device__ inline double real_of_product(double v, double2 w) { return v * w.x; }
 __device__ inline double real_of_product(double2 v, double2 w) { return fma(v.x, w.x, v.y * w.y); }
 
+__device__ inline double real_part_of(double v) { return v; }
+__device__ inline double real_part_of(double2 v) { return v.x; }
+
 __device__ inline double squared(double v) { return v * v; }
 __device__ inline double squared(double2 v) { return fma(v.x, v.x, v.y * v.y); }
 

@@ -213,26 +213,37 @@ class Operator:
         rows = self.out_channels * math.prod(self.out_sizes)
         images = self.array.empty_like((steps, rows), self.array.dtype).value
         table = np.zeros((steps, steps), complex if self.is_complex else float)
-        best, last, size = x, 0.0, 0
-        for k in range(steps):
+        noise = 64 * float(np.finfo(self.array.dtype).eps)
+        last, size, looked = 0.0, 0, 0
+        while True:
             flat = x.reshape(-1)
-            for _ in range(2 if k else 0):  # twice is enough (Kahan and Parlett)
-                flat = flat - (basis[:k].conj() @ flat) @ basis[:k]
+            before = self._norm(flat)
+            for _ in range(2 if size else 0):  # twice is enough (Kahan and Parlett)
+                flat = flat - (basis[:size].conj() @ flat) @ basis[:size]
             # Not looked at: each look waits for a GPU. Zero stays zero, and gains nothing below.
-            basis[k] = flat / ((abs(flat) ** 2).sum() ** 0.5 + 1e-30)
-            image = self.apply(basis[k].reshape(shape))
-            images[k] = image.reshape(-1)
-            size = k + 1
-            table[k, :size] = host(images[:size].conj() @ images[k])
-            table[:size, k] = table[k, :size].conj()
-            values, vectors = np.linalg.eigh(table[:size, :size].conj())
-            best = (self.vector(vectors[:, -1]) @ basis[:size]).reshape(shape)
-            value = math.sqrt(max(float(values[-1]), 0.0))
-            if value >= target or value <= last * (1 + gain):
-                break
-            last = value
+            # What is all rounding becomes zero, lest it repeat what the basis has.
+            after = self._norm(flat)
+            basis[size] = flat * (after > noise * before) / (after + 1e-30)
+            image = self.apply(basis[size].reshape(shape))
+            images[size] = image.reshape(-1)
+            size += 1
+            if size == 1 or size % self.road.look_every == 0 or size == steps:
+                new = images[looked:size].conj() @ images[:size].swapaxes(0, 1)
+                table[looked:size, :size] = host(new)
+                table[:looked, looked:size] = table[looked:size, :looked].conj().T
+                values, vectors = np.linalg.eigh(table[:size, :size])
+                value = math.sqrt(max(float(values[-1]), 0.0))
+                enough = (1 + gain) ** (size - looked)
+                if value >= target or value <= last * enough or size == steps:
+                    break
+                last, looked = value, size
             x = self.apply_adjoint(image)
-        return best, size
+        return (self.vector(vectors[:, -1]) @ basis[:size]).reshape(shape), size
+
+    @staticmethod
+    def _norm(flat: Any) -> Any:
+        """As a number of the caller's library: nothing waits."""
+        return (abs(flat) ** 2).sum() ** 0.5
 
     def dense_brackets(self, rtol: float) -> tuple[np.ndarray, np.ndarray]:
         """Brackets of the norm of each group."""

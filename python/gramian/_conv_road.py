@@ -24,6 +24,8 @@ class Road:
     least_entries: int
     # Entries of a dense matrix that is worth forming; beyond, only its Gram matrix.
     dense_entries: int
+    # Steps of the search for a vector from one look at its value to the next.
+    look_every: int
 
     def batch(self, entries: int) -> int:
         """How many matrices of so many entries make a batch."""
@@ -41,10 +43,12 @@ class Road:
 
 
 # 64 MiB of complex128; 128 MiB of float64.
-HOST = Road(False, batch_entries=1 << 22, least_entries=1, dense_entries=1 << 24)
+HOST = Road(False, batch_entries=1 << 22, least_entries=1, dense_entries=1 << 24, look_every=1)
 # Few large batches. The bracket takes up to four times the memory of its matrices beside them:
 # with 256 MiB of complex128, or 512 MiB of float64, some GiB together.
-DEVICE = Road(True, batch_entries=1 << 24, least_entries=1 << 8, dense_entries=1 << 26)
+DEVICE = Road(
+    True, batch_entries=1 << 24, least_entries=1 << 8, dense_entries=1 << 26, look_every=4
+)
 
 
 def road_of(array: _arrays.Array) -> Road:

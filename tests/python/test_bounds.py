@@ -528,6 +528,28 @@ def test_hard_spectra_converge(n, method):
         assert b32.converged, name
 
 
+SECONDS = [0.1, 0.30365, 0.3836, 0.9, 0.9823, 0.99, 0.9999, 0.999983, 1 - 1e-6]
+
+
+@pytest.mark.parametrize("method", ROADS)
+@pytest.mark.parametrize("cplx", [False, True])
+@pytest.mark.parametrize("n", [30, 64, 200])
+def test_converges_where_the_largest_diagonal_entry_belongs_to_another_vector(n, cplx, method):
+    """The Gram matrix's top eigenvector is flat, the second one all but a unit vector."""
+    flat = np.full(n, n**-0.5)
+    peak = np.eye(n)[0] - flat[0] * flat
+    x = np.zeros((len(SECONDS), n, n + 1), complex if cplx else float)
+    x[:, :, 0] = flat
+    x[:, :, 1] = np.sqrt(SECONDS)[:, None] * peak / np.linalg.norm(peak)
+    if cplx:
+        x *= np.exp(1j * np.arange(n))[:, None]
+    for rtol in (0.3, 0.1, 1e-3, 1e-6, 1e-9):
+        b = bracket(x, rtol=rtol, method=method)
+        assert b.converged.all(), (rtol, b.converged)
+        assert (b.lower <= 1 + 1e-14).all()
+        assert (b.upper >= 1 - 1e-14).all()
+
+
 def start_vector(seed, n):
     """Of Lanczos, before normalization: SplitMix64 (lanczos.hpp)."""
     mask = 2**64 - 1

@@ -52,6 +52,25 @@ def test_no_norm_is_outside_its_bracket(monkeypatch, array, road):
     assert violations(7, 60, array=array) == []
 
 
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 6, 9])
+def test_the_search_for_a_vector_may_run_past_the_whole_space(monkeypatch, array, size, dtype):
+    """Looked at every fourth step, it goes on where the basis is full."""
+    take_gpu_road(monkeypatch)
+    rng = np.random.default_rng(size)
+    for scale in (1.0, 1e3):
+        weight = scale * rng.standard_normal((1, 1, size, size)).astype(dtype)
+        if dtype == "complex128":
+            weight += scale * 1j * rng.standard_normal(weight.shape)
+        top = np.linalg.norm(weight[0, 0], 2)
+        layer = gm._conv_layer.checked_layer((size, size, 1), 1, 1, 0, "zeros", 1, 1, False)
+        operator = Operator(array(weight), layer.axes(layer.sizes))
+        start = array(rng.standard_normal((1, size, 1)).astype(dtype))
+        vector, _ = operator.ritz_vector(start, top * (1 - 1e-9), 1e-7, 30)
+        reached = np.linalg.norm(np.asarray(operator.apply(vector)))
+        assert reached >= (1 - 1e-8) * top * np.linalg.norm(np.asarray(vector))
+
+
 @pytest.mark.parametrize("factor", [0.999, 1.001])
 @pytest.mark.parametrize("road", ["symbol", "default"])
 def test_brackets_of_other_norms_are_found_out(monkeypatch, array, road, factor):
