@@ -5,6 +5,7 @@
 #include "carver.hpp"
 #include "cublas.hpp"
 #include "rsvd_passes.hpp"
+#include "thin_products.hpp"
 
 namespace gramian::cuda {
 
@@ -14,6 +15,9 @@ namespace {
 /// that Z, Y and W have room beside it.
 constexpr index_t block_bytes = index_t{16} << 20;
 constexpr index_t least_rows = 16;
+
+/// Shorter sums are soon done by cuBLAS, whose kernels have less to set up.
+constexpr index_t least_thin_side = 1024;
 
 cudaDataType type_of(DType dtype) {
   switch (dtype) {
@@ -51,11 +55,21 @@ class Read {
                   : std::max<index_t>(by_rows ? row_stride : col_stride, by_rows ? cols_ : rows_);
     const index_t wanted = block_bytes / std::max<index_t>(cols_ * size_, 1);
     block_ = copied_ ? std::min(rows_, std::max(wanted, least_rows)) : rows_;
+    // Blocks of copied rows are too short for it.
+    const void* const data = copied_ ? nullptr : r.a.data;
+    thin_ = !copied_ && computed_ == DType::float32 && std::min(rows_, cols_) >= least_thin_side &&
+            takes_thin_products(queue, factor(rows_, data), width_);
   }
 
   void carve(Carver& carver) {
     cublas_bytes_ = cublas_workspace_bytes(queue_.device);
     cublas_memory_ = carver.take<std::byte>(static_cast<index_t>(cublas_bytes_));
+    if (thin_) {
+      const ThinFactor all = factor(rows_, r_.a.data);
+      thin_bytes_ = std::max(thin_product_workspace(queue_, all, width_),
+                             thin_adjoint_product_workspace(queue_, all, width_));
+      thin_memory_ = carver.take<std::byte>(static_cast<index_t>(thin_bytes_));
+    }
     if (copied_) copy_ = carver.take<std::byte>(block_ * cols_ * size_);
     if (r_.w.data) product_ = carver.take<std::byte>(cols_ * width_ * size_);
     if (r_.squares.data)
@@ -73,9 +87,9 @@ class Read {
         sum_squares(queue_, computed_, at, parts_ + blocks * square_parts);
       }
       void* const y = at_row(r_.y, first);
-      cublas.gemm(product(rows, a, y));
+      multiply(cublas, rows, a, y);
       if (!r_.w.data) continue;
-      cublas.gemm(adjoint_product(rows, a, y));
+      multiply_adjoint(cublas, rows, a, y);
       add_to(queue_, computed_, cols_ * width_, product_, r_.w.data, first == 0);
     }
     if (r_.squares.data)
@@ -98,6 +112,24 @@ class Read {
     if (r_.sums.data)
       add_column_sums(queue_, computed_, rows, cols_, copy_, r_.sums.data, first == 0);
     return copy_;
+  }
+
+  ThinFactor factor(index_t rows, const void* a) const {
+    return {static_cast<const float*>(a), rows, cols_, ld_, !by_rows_};
+  }
+
+  /// Y = A Z for these rows: the one place that says by what.
+  void multiply(Cublas& cublas, index_t rows, const void* a, void* y) const {
+    if (!thin_) return cublas.gemm(product(rows, a, y));
+    thin_product(queue_, factor(rows, a), width_, static_cast<const float*>(r_.z.data), width_,
+                 static_cast<float*>(y), width_, {thin_memory_, thin_bytes_});
+  }
+
+  /// And W = A^H Y.
+  void multiply_adjoint(Cublas& cublas, index_t rows, const void* a, const void* y) const {
+    if (!thin_) return cublas.gemm(adjoint_product(rows, a, y));
+    thin_adjoint_product(queue_, factor(rows, a), width_, static_cast<const float*>(y), width_,
+                         static_cast<float*>(product_), width_, {thin_memory_, thin_bytes_});
   }
 
   Gemm gemm() const {
@@ -138,8 +170,11 @@ class Read {
   index_t rows_, cols_, width_, size_, ld_, block_;
   DType computed_;
   bool copied_, by_rows_;
+  bool thin_ = false;
   std::size_t cublas_bytes_ = 0;
   void* cublas_memory_ = nullptr;
+  std::size_t thin_bytes_ = 0;
+  std::byte* thin_memory_ = nullptr;
   void* copy_ = nullptr;
   void* product_ = nullptr;
   double* parts_ = nullptr;

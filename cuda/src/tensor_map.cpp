@@ -30,6 +30,23 @@ Encode encoder() {
 
 constexpr index_t item = 2;  // bytes
 
+CUtensorMap encode(CUtensorMapDataType type, void* data, const cuuint64_t (&size)[3],
+                   const cuuint64_t (&strides)[2], int box_cols, int box_rows) {
+  const cuuint32_t box[3] = {static_cast<cuuint32_t>(box_cols), static_cast<cuuint32_t>(box_rows),
+                             1};
+  const cuuint32_t steps[3] = {1, 1, 1};
+  CUtensorMap map;
+  const CUresult result =
+      encoder()(&map, type, 3, data, size, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (result != CUDA_SUCCESS)
+    throw Error("cuTensorMapEncodeTiled failed with code " + std::to_string(result) + " for " +
+                std::to_string(size[2]) + " matrices of " + std::to_string(size[1]) + " x " +
+                std::to_string(size[0]));
+  return map;
+}
+
 }  // namespace
 
 bool tensor_map_fits(const Matrices& x, index_t batch, index_t rows, index_t cols) {
@@ -49,19 +66,17 @@ CUtensorMap tensor_map(const Matrices& x, index_t batch, index_t rows, index_t c
   const cuuint64_t size[3] = {static_cast<cuuint64_t>(cols), static_cast<cuuint64_t>(rows),
                               static_cast<cuuint64_t>(batch)};
   const cuuint64_t strides[2] = {row, matrix};
-  const cuuint32_t box[3] = {static_cast<cuuint32_t>(box_cols), static_cast<cuuint32_t>(box_rows),
-                             1};
-  const cuuint32_t steps[3] = {1, 1, 1};
-  CUtensorMap map;
-  const CUresult result =
-      encoder()(&map, CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 3, x.data, size, strides, box, steps,
-                CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (result != CUDA_SUCCESS)
-    throw Error("cuTensorMapEncodeTiled failed with code " + std::to_string(result) + " for " +
-                std::to_string(batch) + " matrices of " + std::to_string(rows) + " x " +
-                std::to_string(cols));
-  return map;
+  return encode(CU_TENSOR_MAP_DATA_TYPE_FLOAT16, x.data, size, strides, box_cols, box_rows);
+}
+
+CUtensorMap float_tensor_map(const float* data, index_t rows, index_t cols, index_t ld,
+                             int box_cols, int box_rows) {
+  const auto whole = [](index_t v) { return static_cast<cuuint64_t>((v + 3) / 4 * 4 * 4); };
+  const cuuint64_t row = whole(rows == 1 ? cols : ld);
+  const cuuint64_t size[3] = {static_cast<cuuint64_t>(cols), static_cast<cuuint64_t>(rows), 1};
+  const cuuint64_t strides[2] = {row, row * static_cast<cuuint64_t>(rows)};
+  return encode(CU_TENSOR_MAP_DATA_TYPE_FLOAT32, const_cast<float*>(data), size, strides, box_cols,
+                box_rows);
 }
 
 }  // namespace gramian::cuda

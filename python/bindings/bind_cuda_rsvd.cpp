@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <optional>
 #include <string>
 
@@ -29,6 +30,117 @@ ArrayRef rows_of(const Array& from, const char* name, const std::string& dtype,
   if (!std::equal(x.shape.begin(), x.shape.end(), shape.begin(), shape.end()) || !gapless(x))
     throw py::value_error(std::string(name) + " has the wrong shape or gaps");
   return x;
+}
+
+/// A factor of any strides, or absent.
+ArrayRef factor_of(const std::optional<Array>& from, const char* name, const std::string& dtype,
+                   index_t rows, const Place& place) {
+  if (!from) return {};
+  ArrayRef x = from->ref(name, dtype_from_name(dtype), true, place);
+  if (x.shape.size() != 2 || x.shape[0] != rows)
+    throw py::value_error(std::string(name) + " has the wrong shape");
+  return x;
+}
+
+void bind_direct(py::module_& m) {
+  m.attr("direct_limit") = cuda::direct_limit;
+  m.attr("direct_squares") = cuda::direct_squares;
+  m.attr("direct_values") = cuda::direct_values;
+
+  m.def(
+      "direct_svd",
+      [](const Array& a, const std::string& dtype, const Array& z, const Array& y, const Array& w,
+         const Array& figures, std::uint64_t seed, int first, int last, int reads, bool ritz,
+         bool ends, const std::optional<Array>& u, const std::optional<Array>& s,
+         const std::optional<Array>& v, bool sign_of_v, int device, std::uintptr_t stream,
+         const py::function& allocate) {
+        const Place place = gpu(device);
+        cuda::DirectSvd svd;
+        svd.a = a.ref("a", dtype_from_name(dtype), false, place);
+        if (svd.a.shape.size() != 2) throw py::value_error("a must be a matrix");
+        const index_t rows = svd.a.shape[0];
+        const index_t cols = svd.a.shape[1];
+        svd.z = z.ref("z", dtype_from_name("float32"), true, place);
+        if (svd.z.shape.size() != 2 || svd.z.shape[0] != cols || !gapless(svd.z))
+          throw py::value_error("z has the wrong shape or gaps");
+        const index_t width = svd.z.shape[1];
+        if (width < 1 || width > std::min(rows, cols) || width > cuda::direct_limit)
+          throw py::value_error("z has too many columns");
+        svd.y = rows_of(y, "y", "float32", {rows, width}, true, place);
+        svd.w = rows_of(w, "w", "float64", {cols, width}, true, place);
+        svd.figures = rows_of(figures, "figures", "float64", {cuda::direct_figures(width, reads)},
+                              true, place);
+        if (first < 1 || last > reads) throw py::value_error("no such reads");
+        svd.u = factor_of(u, "u", dtype, rows, place);
+        svd.v = factor_of(v, "v", dtype, cols, place);
+        if (u.has_value() != s.has_value() || u.has_value() != v.has_value())
+          throw py::value_error("u, s and v go together");
+        if (u) {
+          const index_t rank = svd.u.shape[1];
+          if (rank < 1 || rank > width || svd.v.shape[1] != rank)
+            throw py::value_error("u has the wrong shape");
+          svd.s = rows_of(*s, "s", "float32", {rank}, true, place);
+        }
+        svd.seed = seed;
+        svd.first = first;
+        svd.last = last;
+        svd.ritz = ritz;
+        svd.ends = ends;
+        svd.sign_of_v = sign_of_v;
+        const cuda::Queue queue = queue_of(device, stream);
+        std::size_t bytes = 0;
+        {
+          py::gil_scoped_release release;
+          bytes = cuda::direct_svd_workspace(queue, svd);
+        }
+        const DeviceMemory memory(bytes, place, allocate);
+        const py::gil_scoped_release release;
+        cuda::direct_svd(queue, svd, memory.workspace());
+      },
+      py::arg("a"), py::arg("dtype"), py::arg("z"), py::arg("y"), py::arg("w"), py::arg("figures"),
+      py::arg("seed"), py::arg("first"), py::arg("last"), py::arg("reads"), py::arg("ritz"),
+      py::arg("ends"), py::arg("u").none(true), py::arg("s").none(true), py::arg("v").none(true),
+      py::arg("sign_of_v"), py::arg("device"), py::arg("stream"), py::arg("allocate"),
+      "Queues reads `first` to `last` of a subspace iteration, and its factors.");
+
+  // The small problems by themselves, for tests.
+  m.def(
+      "small_cholesky",
+      [](const Array& gram, const Array& triangle, const Array& inverse, const Array& figures,
+         double least, double shift, int device, std::uintptr_t stream) {
+        const Place place = gpu(device);
+        const ArrayRef g = gram.ref("gram", dtype_from_name("float64"), false, place);
+        if (g.shape.size() != 2 || g.shape[0] != g.shape[1] || !gapless(g))
+          throw py::value_error("gram must be square, without gaps");
+        const index_t size = g.shape[0];
+        const ArrayRef r = rows_of(triangle, "triangle", "float64", {size, size}, true, place);
+        const ArrayRef x = rows_of(inverse, "inverse", "float64", {size, size}, true, place);
+        const ArrayRef f = rows_of(figures, "figures", "float64", {3}, true, place);
+        const py::gil_scoped_release release;
+        cuda::small_cholesky(queue_of(device, stream), g, least, shift, r, x, f);
+      },
+      py::arg("gram"), py::arg("triangle"), py::arg("inverse"), py::arg("figures"),
+      py::arg("least"), py::arg("shift"), py::arg("device"), py::arg("stream"),
+      "Queues gram = R^T R and the inverse of R.");
+  m.def(
+      "small_jacobi",
+      [](const Array& triangle, const Array& values, const Array& vectors, const Array& divided,
+         const Array& figures, double tolerance, int device, std::uintptr_t stream) {
+        const Place place = gpu(device);
+        const ArrayRef r = triangle.ref("triangle", dtype_from_name("float64"), false, place);
+        if (r.shape.size() != 2 || r.shape[0] != r.shape[1] || !gapless(r))
+          throw py::value_error("triangle must be square, without gaps");
+        const index_t size = r.shape[0];
+        const ArrayRef e = rows_of(values, "values", "float64", {size}, true, place);
+        const ArrayRef v = rows_of(vectors, "vectors", "float64", {size, size}, true, place);
+        const ArrayRef d = rows_of(divided, "divided", "float64", {size, size}, true, place);
+        const ArrayRef f = rows_of(figures, "figures", "float64", {3}, true, place);
+        const py::gil_scoped_release release;
+        cuda::small_jacobi(queue_of(device, stream), r, tolerance, e, v, d, f);
+      },
+      py::arg("triangle"), py::arg("values"), py::arg("vectors"), py::arg("divided"),
+      py::arg("figures"), py::arg("tolerance"), py::arg("device"), py::arg("stream"),
+      "Queues eigenvalues and eigenvectors of triangle^T triangle.");
 }
 
 }  // namespace
@@ -89,6 +201,8 @@ void bind_cuda_rsvd(py::module_& m) {
       py::arg("stream"), py::arg("allocate"),
       "Queues y = a z and w = a^H y in one read of a, less means, with column sums and the sum of "
       "squares.");
+
+  bind_direct(m);
 }
 
 }  // namespace gramian::python

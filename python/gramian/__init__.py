@@ -14,8 +14,9 @@ from ._newton_schulz import NewtonSchulzInfo, newton_schulz
 from ._nystrom import nystrom_eigh
 from ._operator_bounds import operator_norm_bounds
 from ._rsvd import range_finder, rsvd
-from ._rsvd_partial import Partial, rsvd_finish, rsvd_partial
+from ._rsvd_partial import rsvd_finish, rsvd_partial
 from ._rsvd_results import ConvergenceError, SVDInfo, SVDResult
+from ._rsvd_shards import Partial
 from ._threads import get_num_threads, set_num_threads
 
 __version__: str = _cpu.version()

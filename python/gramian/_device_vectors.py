@@ -23,10 +23,11 @@ _HOST_SIDE = 96
 
 @dataclass
 class Fallbacks:
-    """How often the plain form of Cholesky QR did not do."""
+    """How often the plain form of Cholesky QR did not do, and all was begun anew for it."""
 
     shifted: int = 0
     householder: int = 0
+    restarted: int = 0
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import _arrays, _backend
+from . import _arrays, _backend, _nystrom_gpu
 from ._bounds import _checks, _seed
 from ._rsvd_arguments import count
 
@@ -43,8 +43,8 @@ def nystrom_eigh(
         `a` is no accepted array, or another argument is not of its type.
     ValueError
         `a` is not square or holds NaN or infinity; `rank` is out of range.
-    NotImplementedError
-        `a` lies on a GPU.
+    ImportError
+        `a` lies on a GPU and the CUDA module is not installed.
 
     References
     ----------
@@ -60,11 +60,6 @@ def nystrom_eigh(
     True
     """
     checked = _arrays.matrices(a, "a")
-    if checked.device[0] != "cpu":
-        raise NotImplementedError(
-            f"a lies on {checked.device[0]}:{checked.device[1]}; nystrom_eigh runs on the CPU "
-            "so far"
-        )
     *batch, m, n = checked.shape
     if m != n:
         raise ValueError(f"a has shape {checked.shape}; its matrices must be square")
@@ -76,7 +71,9 @@ def nystrom_eigh(
     checks = True if check_finite is None else _checks(check_finite, checked)
     w = checked.empty_like((*batch, k), _arrays.real_dtype(checked.dtype))
     v = checked.empty_like((*batch, n, k), checked.dtype)
-    if 0 not in batch:
+    if checked.device != _arrays.CPU:
+        _nystrom_gpu.write(checked, k, more, seed, w.value, v.value, checks=checks)
+    elif 0 not in batch:
         backend = _backend.for_device(checked.device)
         backend.nystrom_eigh(
             checked.capsule(), w.capsule(), v.capsule(), checked.dtype, more, seed, checks

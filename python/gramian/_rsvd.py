@@ -7,7 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from . import _arrays, _backend, _rsvd_gpu_calls, _rsvd_gpu_reads, _rsvd_operator
+from . import (
+    _arrays,
+    _backend,
+    _rsvd_gpu_calls,
+    _rsvd_gpu_certified,
+    _rsvd_gpu_reads,
+    _rsvd_operator,
+)
 from ._bounds import _checks, _seed
 from ._rsvd_arguments import checked_request, count, reads_of
 from ._rsvd_results import ConvergenceError, SVDInfo, SVDResult
@@ -89,8 +96,9 @@ def rsvd(
         dimensions or holds NaN or infinity; `passes` and `method` contradict each other.
     ConvergenceError
         `tol` is below what can be certified; the message says what can.
-    NotImplementedError
-        `a` lies on a GPU and `tol` is given.
+    RuntimeError
+        `a` lies on a GPU, `tol` is given, and cuBLAS is told to imitate float64
+        (``CUBLAS_EMULATE_DOUBLE_PRECISION``).
     ImportError
         `a` lies on a GPU and the CUDA module is not installed.
 
@@ -134,9 +142,7 @@ def rsvd(
         return _empty(checked, 0 if side == 0 else wanted)
     if checked.device != _arrays.CPU:
         if asked.tolerance:
-            raise NotImplementedError(
-                f"tol is {tol!r}; errors are certified on the CPU so far: give rank, or copy a"
-            )
+            return _rsvd_gpu_certified.rsvd(checked, asked, tol, start, checks=checks)
         options = _rsvd_gpu_reads.Options(
             wanted, asked.oversample, asked.passes, asked.method, asked.center, asked.seed
         )

@@ -1,7 +1,8 @@
 """The least rank whose error is proved to be at most a tolerance, of what a `Reader` reads.
 
 In double precision whatever the input. The proof, line for line: docs/rsvd.md; what is different
-about NumPy's products: docs/rsvd_operators.md. As cpp/src/rsvd_certified.hpp.
+about NumPy's products: docs/rsvd_operators.md; about a GPU's: docs/rsvd.md, "On a GPU". As
+cpp/src/rsvd_certified.hpp.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import numpy as np
 from ._arrays import real_dtype
 from ._rsvd_iteration import Factors, Iteration, Options
 from ._rsvd_reads import Reader
-from ._rsvd_thin import eigen, gram, rotate
 
 # Up to here A^H A and all its eigenvectors are cheaper than growing a basis.
 GRAM_SIDE = 2048
@@ -43,9 +43,11 @@ class Certified:
     certified: bool
 
 
-def certified(reader: Reader, options: Options, tolerance: float, dtype: str) -> Certified | None:
-    """None if the matrix is not finite."""
-    search = _Search(reader, options, tolerance)
+def certified(
+    reader: Reader, options: Options, tolerance: float, dtype: str, *, least_rank: int = 1
+) -> Certified | None:
+    """Of rank `least_rank` or more. None if the matrix is not finite."""
+    search = _Search(reader, options, tolerance, least_rank)
     if not search.run():
         return None
     cap = min(options.rank, reader.rows, reader.columns)
@@ -60,8 +62,9 @@ def certified(reader: Reader, options: Options, tolerance: float, dtype: str) ->
 
 
 class _Search:
-    def __init__(self, reader: Reader, options: Options, tolerance: float) -> None:
+    def __init__(self, reader: Reader, options: Options, tolerance: float, least_rank: int) -> None:
         self.reader = reader
+        self.least_rank = least_rank
         self.options = options
         self.tolerance = tolerance
         self.rank = 1
@@ -93,12 +96,13 @@ class _Search:
         ritz = self.iteration.ritz[: self._cap()]
         left = squares - np.cumsum(np.maximum(ritz, 0.0))
         enough = np.flatnonzero(left <= target)
-        self.rank = max(1, int(enough[0]) + 1 if enough.size else ritz.size)
-        return bool(enough.size)
+        rank = max(self.least_rank, int(enough[0]) + 1 if enough.size else ritz.size)
+        self.rank = max(1, min(rank, self._cap()))
+        return bool(enough.size) and ritz.size >= self.rank
 
     def _grow(self) -> bool:
         """Block Krylov with a basis that doubles, until the rank asked for stays the same."""
-        it, reader = self.iteration, self.reader
+        it, reader, thin = self.iteration, self.reader, self.reader.thin
         n = reader.columns
         block = min(n, 32)
         z = it.first_block(block)
@@ -108,10 +112,10 @@ class _Search:
             if not reader.finite:
                 return False
             if it.z is None:
-                it.z, it.y, it.w, it.gram = z, y, w, gram(y)
+                it.z, it.y, it.w, it.gram = z, y, w, thin.gram(y)
             else:
                 it.append(z, y, w)
-            it.ritz, it.vectors = eigen(it.gram)
+            it.ritz, it.vectors = thin.eigen(it.gram)
             settled = self._choose()
             width = self.width
             enough = settled or width >= self._cap() + self.options.oversample
@@ -127,7 +131,7 @@ class _Search:
         it, options = self.iteration, self.options
         if self.by_gram:
             # Of as many eigenvectors as wanted: one more read.
-            z = np.linalg.qr(it.vectors[:, : self.rank])[0]
+            z = self.reader.thin.qr(it.vectors[:, : self.rank])[0]
             y, _ = self.reader.read(z, adjoint=False)
         else:
             z, y = it.z, it.y
@@ -135,39 +139,45 @@ class _Search:
         one.z, one.y, one.vectors, one.method = z, y, it.vectors, it.method
         one.householder = it.householder
         columns = z.shape[1]
+        turns = [z]
         if not self.by_gram:
-            one.compress(min(columns, self.reader.rows, self.rank + options.oversample))
+            size = min(columns, self.reader.rows, self.rank + options.oversample)
+            one.compress(size)
+            turns += [it.vectors[:, :size], one.z]
         factors, right = one.finish_without_half_step()
-        return self._certify(factors, right, one.y, one.z, columns, dtype)
+        # What the proof takes of Z, E and C.
+        dots = self.reader.thin.dots
+        lengths = [float(dots(x, x).sum()) / max(1, x.shape[1]) for x in (*turns, right)]
+        found = self._certify(factors, right, one.y, one.z, columns, dtype)
+        found.certified = self.reader.is_uncentered and max(lengths) <= 1.02
+        return found
 
     def _certify(
         self, factors: Factors, right: Any, product: Any, z: Any, columns: int, dtype: str
     ) -> Certified:
         """The steps 1 to 6 of the proof, with the numbers that are returned."""
-        reader = self.reader
+        reader, thin = self.reader, self.reader.thin
         is_complex = reader.dtype.kind == "c"
-        unit = (3 if is_complex else 1.01) * _U
+        unit, extra = reader.arithmetic.unit, reader.arithmetic.extra
         m, n, k, r = reader.rows, reader.columns, factors.s.size, z.shape[1]
-        depth = n + 4
         slip = (
             1.1
             * unit
             * (
-                math.sqrt(columns) * (depth + 2 * (columns + 4) * math.sqrt(r))
-                + 2 * (r + 4) * math.sqrt(r) * math.sqrt(k)
+                math.sqrt(columns) * (n + extra + 2 * (columns + extra) * math.sqrt(r))
+                + 2 * (r + extra) * math.sqrt(r) * math.sqrt(k)
             )
         )
-        p = rotate(product, right)
-        dots = np.einsum("ij,ij->j", factors.u.conj(), p).real
-        lengths = np.einsum("ij,ij->j", factors.u.conj(), factors.u).real
-        inner = float(factors.s @ dots)
-        x2 = float(factors.s**2 @ lengths)
-        p2 = float(np.einsum("ij,ij->", p.conj(), p).real)
-        v = gram(factors.v)
-        skew = float(np.linalg.norm(v - np.eye(k))) + 1.1 * unit * (n + 8) * k
+        p = thin.rotate(product, right)
+        inner = float(factors.s @ thin.dots(factors.u, p))
+        x2 = float(factors.s**2 @ thin.dots(factors.u, factors.u))
+        p2 = float(thin.dots(p, p).sum())
+        v = thin.gram(factors.v)
+        skew = float((abs(v - thin.eye(k)) ** 2).sum()) ** 0.5 + 1.1 * unit * (n + 8) * k
         whole, x = reader.squares, math.sqrt(x2)
-        # A sum of squares: along a row, over a chunk by pairs, over the pieces of the rows.
-        sums = 1.1 * unit * (m + n + k + 512)
+        # A sum of squares: along a row, over a chunk by pairs, over the pieces of the rows. It is
+        # no matrix product, so rounded to nearest on a GPU too.
+        sums = 1.1 * (3 if is_complex else 1.01) * _U * (m + n + k + 512)
         slack = (
             sums * whole
             + (skew + sums) * x2
@@ -186,9 +196,8 @@ class _Search:
         norm = math.sqrt(whole)
         error = 1.000001 * (math.sqrt(squares) + rounding) / norm if whole > 0 else 0.0
         floor = 1.000001 * (math.sqrt(slack) + rounding) / norm if whole > 0 else 0.0
-        proved = reader.is_uncentered and float(np.vdot(z, z).real) <= 1.1 * r
         factors.error = error
-        return Certified(factors, floor, error <= self.tolerance, proved)
+        return Certified(factors, floor, error <= self.tolerance, certified=True)
 
 
 def _moved(s: Any, exponent: int, dtype: str) -> float:

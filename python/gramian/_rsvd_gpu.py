@@ -70,6 +70,19 @@ def _in_range(a: _arrays.Array, options: Options, run: Callable[[_Iteration], An
     return run(_Iteration(Reads(scaled, options, reads, exponent), options))
 
 
+def most_passes(options: Options, short: int) -> int:
+    """As many powers as the usual rule (7 iterations for small ranks, else 4), at most."""
+    if options.method == "single_pass":
+        return 1
+    return options.passes or (8 if options.rank * 10 < short else 5)
+
+
+def krylov_pays(passes: int, block: int, rows: int, columns: int) -> bool:
+    """Of "auto": whether fewer, larger reads are cheaper than a small basis."""
+    large = 4.0 * rows * columns * block > _LARGE_READ
+    return large and min(passes, 4) * block <= columns / 2
+
+
 class _BeyondRange(Exception):
     def __init__(self, exponent: int, reads: int) -> None:
         super().__init__()
@@ -98,11 +111,8 @@ class _Iteration:
         o, m, n = self.options, self.reads.rows, self.reads.columns
         short = min(m, n)
         self.block = min(short, o.rank + o.oversample)
-        # As many powers as the usual rule (7 iterations for small ranks, else 4), at most.
-        self.passes = o.passes or (8 if o.rank * 10 < short else 5)
+        self.passes = most_passes(o, short)
         self.method = o.method
-        if o.method == "single_pass":
-            self.passes = 1
         if o.method == "gram" and m < n:
             # Means and start vectors fix the side, and A^H A would be the larger Gram matrix.
             self.method = "subspace"
@@ -110,10 +120,9 @@ class _Iteration:
             self.passes = 1  # a sketch as wide as A holds all of it
         if o.method != "auto":
             return
-        large = 4.0 * m * n * self.block > _LARGE_READ
         if self.passes == 1:
             self.method = "subspace" if self.block == n else "single_pass"
-        elif large and min(self.passes, 4) * self.block <= n / 2:
+        elif krylov_pays(self.passes, self.block, m, n):
             self.method = "krylov"
         else:
             self.method = "subspace"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _arrays
+from . import _arrays, _rsvd_gpu_direct
 from ._device_vectors import Fallbacks
 from ._rsvd_gpu import Factors, NotFinite, basis, decompose
 from ._rsvd_gpu_reads import Options
@@ -34,8 +34,15 @@ def rsvd(
         for place in itertools.product(*map(range, batch)):
             one = _matrix(a, place)
             given = None if start is None else start.value[place]
-            factors = _one(one, dataclasses.replace(options, start=given), checks)
-            _write(factors, one, u.value[place], s, place, vh.value[place])
+            own = dataclasses.replace(options, start=given)
+            into = (u.value[place], s.value[place], vh.value[place])
+            factors, spent = _directly(one, own, *into)
+            if factors is None:
+                factors = _one(one, own, checks)
+                _write(factors, one, u.value[place], s, place, vh.value[place])
+                if factors is not None and spent:
+                    factors.passes += spent
+                    factors.fallbacks.restarted = 1
             found.append(factors)
     return SVDResult(u.value, s.value, vh.value, _info(found, tuple(batch), k))
 
@@ -64,6 +71,29 @@ def _matrix(a: _arrays.Array, place: tuple[int, ...]) -> _arrays.Array:
 
 def _turned(a: _arrays.Array) -> _arrays.Array:
     return _arrays.Array(a.value.T, a.library, a.shape[::-1], a.dtype, a.device)
+
+
+def _directly(
+    a: _arrays.Array, options: Options, u: Any, s: Any, vh: Any
+) -> tuple[Factors | None, int]:
+    """What is known of factors that are written already, if they are, and how often A was read."""
+    transposed = a.shape[0] < a.shape[1]
+    read = _turned(a) if transposed else a
+    if not _rsvd_gpu_direct.serves(read, options):
+        return None, 0
+    places = _rsvd_gpu_direct.Places(u, s, vh.T, sign_of_v=False)
+    if transposed:  # A^T = P S Q^T gives A = Q S P^T
+        places = _rsvd_gpu_direct.Places(vh.T, s, u, sign_of_v=True)
+    found, passes = _rsvd_gpu_direct.decompose(read, options, places)
+    if found is None:
+        return None, passes
+    known = dataclasses.replace(_nothing(), error=found.error, method=found.method, passes=passes)
+    known.fallbacks.shifted = found.shifted
+    return known, passes
+
+
+def _nothing() -> Factors:
+    return Factors(None, np.zeros(0), None, 0, math.nan, "subspace", 1, Fallbacks())
 
 
 def _one(a: _arrays.Array, options: Options, checks: bool) -> Factors | None:
@@ -108,8 +138,7 @@ def _write(
 
 
 def _info(found: list[Factors | None], batch: tuple[int, ...], k: int) -> SVDInfo:
-    nothing = Factors(None, np.zeros(0), None, 0, math.nan, "subspace", 1, Fallbacks())
-    all_found = [f or nothing for f in found]
+    all_found = [f or _nothing() for f in found]
     fallbacks = [dataclasses.asdict(f.fallbacks) for f in all_found]
     method = all_found[0].method
     if not batch:

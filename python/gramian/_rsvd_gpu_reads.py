@@ -42,13 +42,19 @@ class Reads:
         self._options = options
         self._first = True
         self._means: Any = None
-        self._backend = _backend.for_device(a.device)
+        self.backend = _backend.for_device(a.device)
+
+    @staticmethod
+    def direct_limit(a: _arrays.Array) -> int:
+        """Most vectors that the road without waits takes (_rsvd_gpu_direct.py)."""
+        limit: int = _backend.for_device(a.device).direct_limit
+        return limit
 
     def sketch(self, width: int, first: int) -> Any:
         vectors = self.vectors
         z = vectors.empty((self.columns, width), vectors.computed)
         if width:
-            self._backend.sketch(
+            self.backend.sketch(
                 vectors.capsule(z, vectors.computed),
                 vectors.computed,
                 self._options.seed,
@@ -70,7 +76,7 @@ class Reads:
         if center:
             # What the means of the first rows leave is small beside the entries, as a rule.
             self._means = vectors.wide(self.a.value[:_FIRST_ROWS]).mean(0)
-            sums = vectors.empty((self._backend.sum_parts, self.columns), vectors.wide_name)
+            sums = vectors.empty((self.backend.sum_parts, self.columns), vectors.wide_name)
         y, w = self._call(z, adjoint, self._means, sums, squares)
         self.squares = float(vectors.down(squares)[0])
         if center:
@@ -95,7 +101,7 @@ class Reads:
         def capsule(x: Any, dtype: str) -> object:
             return None if x is None else vectors.capsule(x, dtype)
 
-        self._backend.two_sided_read(
+        self.backend.two_sided_read(
             self.a.capsule(),
             self.a.dtype,
             computed,

@@ -1,7 +1,8 @@
 """The randomized SVD of a matrix that a `Reader` reads: sketch, iteration, factors, estimate.
 
 The steps, constants and choices are those of cpp/src/rsvd_matrix.hpp, explained in docs/rsvd.md;
-what differs is said in docs/rsvd_operators.md. Arrays with the columns' side are in double.
+what differs is said in docs/rsvd_operators.md. Arrays with the columns' side are in double. They
+lie where the reader's do, and `reader.thin` computes with them: `_rsvd_thin.py` or its likes.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ from typing import Any
 import numpy as np
 
 from ._rsvd_reads import PROBES, Reader
-from ._rsvd_thin import eigen, gram, inverse_of_upper, orthonormalize, rotate
-from ._sketch import sketch
 
 # What Ritz values may still gain, beside what is left, where another read does not pay.
 STAGNATION = 0.08
@@ -115,23 +114,25 @@ class Iteration:
 
     def orthonormalize(self, y: Any) -> tuple[Any, Any]:
         """Q, R; counts what CholeskyQR2 does not do."""
-        q, r, fallback = orthonormalize(y)
+        q, r, fallback = self.reader.thin.orthonormalize(y)
         self.householder += fallback
         return q, r
 
     def first_block(self, size: int) -> Any:
         """The start vectors and as much of the sketch as is wanted, orthonormal."""
-        reader = self.reader
+        reader, thin = self.reader, self.reader.thin
         given = self.options.start
         used = 0 if given is None else min(given.shape[1], size)
-        z = sketch(self.options.seed, reader.columns, size - used, reader.wide, first_column=used)
+        seed = self.options.seed
+        z = thin.sketch(seed, reader.columns, size - used, reader.wide, first_column=used)
         if used:
-            z = np.c_[given[:, :used].astype(reader.wide), z]
+            z = thin.joined(thin.cast(given[:, :used], reader.wide), z)
         return self.rounded(self.orthonormalize(z)[0])
 
     def rounded(self, z: Any) -> Any:
         """To the dtype that products are computed in, so that Y is A times what is kept."""
-        return z.astype(self.reader.dtype).astype(self.reader.wide, copy=False)
+        thin = self.reader.thin
+        return thin.cast(thin.cast(z, self.reader.dtype), self.reader.wide)
 
     def build(self) -> bool:
         """False if the matrix is not finite."""
@@ -141,6 +142,7 @@ class Iteration:
 
     def _by_blocks(self, plan: Plan) -> bool:
         grow = plan.method == "krylov"
+        thin = self.reader.thin
         z = self.first_block(plan.block)
         before: Any = None
         while True:
@@ -150,9 +152,9 @@ class Iteration:
             if grow and self.z is not None:
                 self.append(z, y, w)
             else:
-                self.z, self.y, self.w, self.gram = z, y, w, gram(y)
+                self.z, self.y, self.w, self.gram = z, y, w, thin.gram(y)
             del y, w
-            self.ritz, self.vectors = eigen(self.gram)
+            self.ritz, self.vectors = thin.eigen(self.gram)
             settled = before is not None and self._stagnated(before)
             before = self.ritz
             reads = self.reader.reads
@@ -188,20 +190,23 @@ class Iteration:
 
     def next_krylov(self, block: int) -> Any:
         """The part of the newest W that is orthogonal to all of Z, orthonormal."""
+        thin = self.reader.thin
         z = self.w[:, self.w.shape[1] - block :]
         for turn in range(3):
             c = self.z.conj().T @ z
-            if turn > 0 and np.abs(c).max(initial=0) < 50 * self.unit:
+            if turn > 0 and thin.top(c) < 50 * self.unit:
                 return z
             z = self.rounded(self.orthonormalize(z - self.z @ c)[0])
         # W holds nothing new, and what QR fills in lies anywhere: so all columns together.
-        return self.rounded(np.linalg.qr(np.c_[self.z, z])[0][:, -block:])
+        return self.rounded(thin.qr(thin.joined(self.z, z))[0][:, -block:])
 
     def append(self, z: Any, y: Any, w: Any) -> None:
-        side = gram(self.y, y)
-        self.gram = np.block([[self.gram, side], [side.conj().T, gram(y)]])
+        thin = self.reader.thin
+        side = thin.gram(self.y, y)
+        above = thin.joined(self.gram, side)
+        self.gram = thin.joined(above, thin.joined(side.conj().T, thin.gram(y)), axis=0)
         self.z, self.y, self.w = (
-            np.concatenate(pair, axis=1) for pair in ((self.z, z), (self.y, y), (self.w, w))
+            thin.joined(*pair) for pair in ((self.z, z), (self.y, y), (self.w, w))
         )
 
     def _by_gram(self, plan: Plan) -> bool:
@@ -215,7 +220,8 @@ class Iteration:
         self.y, self.w = self.reader.read(self.z, adjoint=bool(half_step))
         if half_step and self.options.passes == 0:
             # Below sqrt(u) sigma_1 these eigenvectors are a start like any other: a power more.
-            _, e = eigen(gram(self.y))
+            thin = self.reader.thin
+            _, e = thin.eigen(thin.gram(self.y))
             self.z = self.rounded(self.orthonormalize(self.w @ e)[0])
             self.y, self.w = self.reader.read(self.z)
         return True
@@ -225,7 +231,7 @@ class Iteration:
         h = self.reader.gram()
         if not self.reader.finite:
             return False
-        self.ritz, self.vectors = eigen(h)
+        self.ritz, self.vectors = self.reader.thin.eigen(h)
         return True
 
     # ---- Factors --------------------------------------------------------------------------------
@@ -237,7 +243,7 @@ class Iteration:
             self.w = None if self.w is None else self.w[:, :size]
             return
         e = self.vectors[:, :size]
-        self.z, self.y = self.z @ e, rotate(self.y, e)
+        self.z, self.y = self.z @ e, self.reader.thin.rotate(self.y, e)
         self.w = None if self.w is None else self.w @ e
 
     def finish(self) -> Factors:
@@ -254,37 +260,51 @@ class Iteration:
         size = self.y.shape[1]
         q, r = self.orthonormalize(self.y)
         self.y = None
-        right = self.z
+        thin, whole = self.reader.thin, self.reader.squares
+        right, middle = self.z, r
         if self.w is not None and size < n:
-            right, r = self._half_step(r)
-        left, s, vh = np.linalg.svd(r)
+            right, middle = self.half_step(r)
+        left, s, turned = thin.svd(middle)
         k = min(rank, size)
-        u = rotate(q, left[:, :k])
-        v = right @ vh[:k].conj().T
-        return Factors(u, s[:k], v, self._error(u, s[:k], v), self.method, self.householder)
+        if not thin.sums_in_cache and float(s[:k] @ s[:k]) > whole * (1 + 1e4 * self.unit):
+            # More than all of A: noise has come in by the half step.
+            right, (left, s, turned) = self.z, thin.svd(r)
+        u = thin.rotate(q, left[:, :k])
+        v = right @ turned[:, :k]
+        return Factors(u, s[:k], v, self.error(u, s[:k], v), self.method, self.householder)
 
     def finish_without_half_step(self) -> tuple[Factors, Any]:
         """U, S, V of Q R Z^H with Y = Q R, and C with V = Z C."""
         q, r = self.orthonormalize(self.y)
-        left, s, vh = np.linalg.svd(r)
+        left, s, turned = self.reader.thin.svd(r)
         k = min(self.options.rank, s.size)
-        c = vh[:k].conj().T
-        u = rotate(q, left[:, :k])
+        c = turned[:, :k]
+        u = self.reader.thin.rotate(q, left[:, :k])
         return Factors(u, s[:k], self.z @ c, 0.0, self.method, self.householder), c
 
-    def _half_step(self, r: Any) -> tuple[Any, Any]:
-        inverse = inverse_of_upper(r)
-        rest = self.w - self.z @ (self.z.conj().T @ self.w)
+    def half_step(self, r: Any) -> tuple[Any, Any]:
+        thin = self.reader.thin
+        inverse = thin.inverse_of_upper(r)
+        inner = self.z.conj().T @ self.w
+        rest = self.w - self.z @ inner
         with np.errstate(all="ignore"):
-            sums = np.abs(inverse).sum(axis=0)
+            sums = thin.to_host(abs(inverse).sum(0))
             usable = sums * math.sqrt(max(self.ritz[0], 0.0)) < 0.1 / self.unit
         # Rounding of W, divided by R: a row of the second term must stand above it.
-        b = rest @ np.where(usable, inverse, 0)
-        b[:, ~usable] = 0
-        noise = 24 * self.unit * self._size_of_w() * np.where(usable, sums, 0)
-        b[:, ~(np.linalg.norm(b, axis=0) > noise)] = 0
+        b = thin.only(rest @ thin.only(inverse, usable), usable)
+        rounding = 24 * self.unit * self._size_of_w() + self._seen(inner, r)
+        noise = rounding * np.where(usable, sums, 0)
+        lengths = thin.to_host((abs(b) ** 2).sum(0) ** 0.5)
+        b = thin.only(b, lengths > noise)
         right, r = self.orthonormalize(b + self.z @ r.conj().T)
         return right, r.conj().T
+
+    def _seen(self, inner: Any, r: Any) -> float:
+        """What W's rounding amounts to where many rows are summed at once: Z^H W is Y^H Y."""
+        if self.reader.thin.sums_in_cache:
+            return 0.0
+        away = abs(inner - r.conj().T @ r) ** 2
+        return 3 * math.sqrt(float(away.sum()) * self.reader.columns / max(1, inner.shape[0]))
 
     def _size_of_w(self) -> float:
         """What W is known to u of: ||A_p|| ||Y||, A_p the matrix whose products were centered."""
@@ -292,14 +312,14 @@ class Iteration:
         whole = top + self.reader.lost
         return whole if self.reader.late_centers else math.sqrt(top) * math.sqrt(whole)
 
-    def _error(self, u: Any, s: Any, v: Any) -> float:
+    def error(self, u: Any, s: Any, v: Any) -> float:
         reader = self.reader
         kept = float(s @ s)
         if reader.is_operator:
             # E ||(A - U S V^H) x||^2 = ||A - U S V^H||_F^2 for random signs x, which nothing of U,
             # S, V depends on.
             seen = v.conj().T @ reader.probes.astype(reader.wide)
-            left = reader.probed - rotate(u, s[:, None] * seen)
+            left = reader.probed - reader.thin.rotate(u, s[:, None] * seen)
             square = float(np.vdot(left, left).real) / PROBES
             whole = kept + square
         else:

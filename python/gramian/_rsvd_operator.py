@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from . import _arrays, _rsvd_rows
+from . import _arrays, _rsvd_gpu_thin, _rsvd_rows
 from ._bounds import _seed
-from ._rsvd_arguments import checked_request, count, reads_of
+from ._rsvd_arguments import Request, checked_request, count, reads_of
 from ._rsvd_certificate import certified
+from ._rsvd_gpu_rows import DeviceReader
 from ._rsvd_iteration import Factors, Iteration, Options
-from ._rsvd_pieces import Blocks, Whole
+from ._rsvd_pieces import Blocks, Whole, place
 from ._rsvd_reads import Reader
 from ._rsvd_results import ConvergenceError, SVDInfo, SVDResult
 
@@ -36,7 +37,14 @@ class Problem:
     library: _arrays.Library
     dtype: str  # of the argument, and of U and V
 
+    @property
+    def device(self) -> _arrays.Device:
+        return self.reader.pieces.device
+
     def returned(self, values: Any, dtype: str) -> Any:
+        thin = self.reader.thin
+        if isinstance(thin, _rsvd_gpu_thin.DeviceThin):
+            return _rsvd_gpu_thin.put(thin, values, dtype)
         return self.library.from_numpy(values, dtype)
 
 
@@ -63,7 +71,12 @@ def rsvd(
         check_finite=check_finite,
         may_transpose=v0 is None,
     )
-    _check_method(problem, method, asked.passes, asked.tolerance)
+    _check_method(problem, asked.method, asked.passes, asked.tolerance)
+    with problem.library.current(problem.device):
+        return _factors(problem, asked, tol, v0)
+
+
+def _factors(problem: Problem, asked: Request, tol: Any, v0: Any) -> SVDResult:
     reader = problem.reader
     _check_rank(problem, asked.rank, "rank")
     start = _start(v0, problem)
@@ -80,7 +93,7 @@ def rsvd(
     if side == 0:
         return _nothing(problem)
     if asked.tolerance:
-        return _certified(problem, options, asked.tolerance, tol, rank)
+        return _certified(problem, options, asked, tol)
     iteration = Iteration(reader, options)
     finite = iteration.build()
     if reader.rows == 0 and asked.rank is None:
@@ -112,6 +125,11 @@ def range_finder(
     options = Options(
         columns, 10, reads, "auto", seed, in_core=isinstance(problem.reader.pieces, Whole)
     )
+    with problem.library.current(problem.device):
+        return _basis(problem, options, columns)
+
+
+def _basis(problem: Problem, options: Options, columns: int) -> Any:
     iteration = Iteration(problem.reader, options)
     finite = iteration.build()
     _check_rank(problem, columns, "size")
@@ -122,8 +140,8 @@ def range_finder(
     basis = iteration.y
     if problem.adjoint:
         basis = iteration.z if iteration.w is None else iteration.w
-    q = iteration.orthonormalize(basis)[0].astype(problem.reader.dtype)
-    return problem.returned(q, problem.dtype)
+    q = iteration.orthonormalize(basis)[0]
+    return problem.returned(problem.reader.thin.cast(q, problem.reader.dtype), problem.dtype)
 
 
 # ---- Arguments ----------------------------------------------------------------------------------
@@ -157,7 +175,14 @@ def _problem(
         pieces = Blocks(a, double=double, center=center)
         library, dtype, one_shot = pieces.library, pieces.block_dtype, pieces.one_shot
     centering = "none" if not center else "rows" if adjoint else "columns"
-    reader = Reader(pieces, centering=centering, check_finite=checks, seed=seed)
+    if isinstance(pieces, Blocks) and pieces.first is not None:
+        with library.current(pieces.device):
+            reader: Reader = DeviceReader(
+                pieces, pieces.first, center=center, check_finite=checks, seed=seed,
+                certified=double,
+            )  # fmt: skip
+    else:
+        reader = Reader(pieces, centering=centering, check_finite=checks, seed=seed)
     return Problem(reader, adjoint, one_shot, library, dtype)
 
 
@@ -195,10 +220,10 @@ def _start(v0: Any, problem: Problem) -> Any:
     if v0 is None:
         return None
     start = _arrays.matrices(v0, "v0")
-    if start.library is not problem.library or start.device != _arrays.CPU:
+    if start.library is not problem.library or start.device != problem.device:
         raise TypeError(
-            f"v0 is an array of {start.library.name} on {start.device[0]}; it must be of "
-            f"{problem.library.name} on the CPU"
+            f"v0 is an array of {start.library.name} on {place(start.device)}; it must be of "
+            f"{problem.library.name} on {place(problem.device)}"
         )
     if start.dtype != problem.dtype:
         raise ValueError(f"v0 has dtype {start.dtype}; it must be {problem.dtype}, as a's")
@@ -207,8 +232,13 @@ def _start(v0: Any, problem: Problem) -> Any:
         raise ValueError(
             f"v0 has shape {start.shape}; it must be ({columns}, j), as a has {columns} columns"
         )
-    values = _rsvd_rows.entries(start)
-    if not np.isfinite(values).all():
+    if start.device == _arrays.CPU:
+        values = _rsvd_rows.entries(start)
+        finite = bool(np.isfinite(values).all())
+    else:
+        values = start.value
+        finite = bool(problem.reader.thin.is_finite(values))
+    if not finite:
         raise ValueError("v0 contains NaN or infinity")
     return values if start.shape[1] else None
 
@@ -223,26 +253,35 @@ def result(
     reader = problem.reader
     u, v = (factors.v, factors.u) if problem.adjoint else (factors.u, factors.v)
     if by_rows_of_vh:
-        v, u = fix_signs(v, u, problem.dtype)
+        v, u = _with_signs(reader.thin, v, u, problem.dtype)
     else:
-        u, v = fix_signs(u, v, problem.dtype)
+        u, v = _with_signs(reader.thin, u, v, problem.dtype)
     with np.errstate(over="ignore", under="ignore"):
         s = np.ldexp(factors.s, reader.exponent).astype(_arrays.real_dtype(problem.dtype))
-    vh = np.ascontiguousarray(v.conj().T)
+    cast, vh = reader.thin.cast, reader.thin.contiguous(v.conj().T)
     info = SVDInfo(
         rank=s.size,
         passes=reader.reads,
         error_estimate=factors.error,
         error_kind=kind,
         method=factors.method,
-        fallbacks={"shifted": 0, "householder": factors.householder},
+        fallbacks={
+            "shifted": reader.thin.fallbacks.shifted if problem.device != _arrays.CPU else 0,
+            "householder": factors.householder,
+        },
     )
     return SVDResult(
-        problem.returned(u.astype(reader.dtype, copy=False), problem.dtype),
+        problem.returned(cast(u, reader.dtype), problem.dtype),
         problem.returned(s, str(s.dtype)),
-        problem.returned(vh.astype(reader.dtype, copy=False), problem.dtype),
+        problem.returned(cast(vh, reader.dtype), problem.dtype),
         info,
     )
+
+
+def _with_signs(thin: Any, u: Any, v: Any, dtype: str) -> tuple[Any, Any]:
+    if isinstance(thin, _rsvd_gpu_thin.DeviceThin):
+        return _rsvd_gpu_thin.fix_signs(thin, u, v, dtype)
+    return fix_signs(u, v, dtype)
 
 
 def fix_signs(u: Any, v: Any, dtype: str) -> tuple[Any, Any]:
@@ -275,22 +314,22 @@ def _nothing(problem: Problem) -> SVDResult:
     """For a matrix without entries: no singular values."""
     reader = problem.reader
     if reader.rows < 0:  # blocks without columns
-        reader.read(np.zeros((reader.columns, 0), reader.dtype))
-    u, v = (np.zeros((side, 0), reader.dtype) for side in (reader.rows, reader.columns))
+        reader.read(reader.thin.zeros((reader.columns, 0), reader.dtype))
+    u, v = (reader.thin.zeros((side, 0), reader.dtype) for side in (reader.rows, reader.columns))
     return result(problem, Factors(u, np.zeros(0), v, 0.0, "subspace"), "upper bound")
 
 
 def _not_finite(problem: Problem, rank: int, method: str) -> SVDResult:
     reader = problem.reader
-    u, v = (np.full((side, rank), np.nan, reader.dtype) for side in (reader.rows, reader.columns))
+    zeros = reader.thin.zeros
+    u, v = (zeros((side, rank), reader.dtype) + np.nan for side in (reader.rows, reader.columns))
     factors = Factors(u, np.full(rank, np.nan), v, np.nan, method)
     return result(problem, factors, "estimate")
 
 
-def _certified(
-    problem: Problem, options: Options, tolerance: float, tol: Any, rank: Any
-) -> SVDResult:
-    found = certified(problem.reader, options, tolerance, problem.dtype)
+def _certified(problem: Problem, options: Options, asked: Request, tol: Any) -> SVDResult:
+    rank = asked.rank
+    found = certified(problem.reader, options, asked.tolerance, problem.dtype)
     _check_rank(problem, None if rank is None else options.rank, "rank")
     if found is None:
         return _not_finite(problem, 1, options.method)

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
 import operator
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from . import _arrays, _rsvd_rows
 from ._rsvd_arguments import count
+from ._rsvd_gpu_rows import DeviceReader
 from ._rsvd_iteration import Factors, Iteration, Options
 from ._rsvd_operator import Problem, result
-from ._rsvd_pieces import Blocks, Pieces, Single, Whole
+from ._rsvd_pieces import Blocks, Pieces, Single, Whole, place
 from ._rsvd_reads import Reader
 from ._rsvd_results import SVDResult
-from ._rsvd_rows import Block, scaled, wide_dtype
-from ._rsvd_thin import eigen, gram, rotate
+from ._rsvd_rows import Block
+from ._rsvd_shards import Partial, check_rows, current_of, library_of, ordered
 
 # Sums of shards with norms within 2^-400 to 2^400 neither overflow nor underflow in double.
 _MODERATE = 400
@@ -28,82 +26,18 @@ _MODERATE = 400
 _RESOLVED = 1e-8
 
 
-@dataclass(frozen=True)
-class Partial:
-    """What one shard of rows contributes to a randomized SVD; pickles.
-
-    With the rows :math:`A_i` of the shard and the test matrix `z`: `w`, `gram` and `squares` are
-    sums over rows, so that those of all shards together are the sums of the shards'.
-
-    Attributes
-    ----------
-    row_offset : int
-        Place of the shard's first row in the whole matrix.
-    y : numpy.ndarray of shape (rows, l)
-        :math:`Y_i = A_i Z`, in the dtype that was computed in.
-    w : numpy.ndarray of shape (n, l)
-        :math:`A_i^H Y_i`, float64 or complex128.
-    gram : numpy.ndarray of shape (l, l)
-        :math:`Y_i^H Y_i`, float64 or complex128.
-    squares : float
-        :math:`\\|A_i\\|_F^2`.
-    z : numpy.ndarray of shape (n, l)
-        The test matrix.
-    exponent : int
-        `y`, `w`, `gram` and `squares` are those of :math:`2^{-\\mathrm{exponent}} A_i`. 0 unless
-        the shard's norm is beyond :math:`2^{-400}` to :math:`2^{400}`.
-    dtype, library : str
-        Of the shard, and of the factors.
-    reduced : bool
-        Whether `w`, `gram` and `squares` are sums over all shards; see :meth:`with_sums`.
-    """
-
-    row_offset: int
-    y: Any
-    w: Any
-    gram: Any
-    squares: float
-    z: Any
-    exponent: int
-    dtype: str
-    library: str
-    reduced: bool = False
-
-    def with_sums(self, w: Any, gram: Any, squares: float) -> Partial:
-        """This shard with the sums of all shards, as an all-reduce gives them.
-
-        ``rsvd_finish([shard.with_sums(...)])`` then gives the singular values, the right singular
-        vectors and this shard's rows of the left ones, on every shard on its own.
-        """
-        for name, given, own in (("w", w, self.w), ("gram", gram, self.gram)):
-            if np.shape(given) != own.shape:
-                raise ValueError(f"{name} has shape {np.shape(given)}; it must be {own.shape}")
-        if self.exponent:
-            raise ValueError(
-                f"exponent is {self.exponent}; sums of shards of such a norm mean nothing: scale "
-                "the matrix to a norm within 2^-400 to 2^400"
-            )
-        return dataclasses.replace(
-            self,
-            w=np.asarray(w, self.w.dtype),
-            gram=np.asarray(gram, self.gram.dtype),
-            squares=float(squares),
-            reduced=True,
-        )
-
-
 def rsvd_partial(a_rows: Any, z: Any, *, row_offset: int) -> Partial:
     r"""One read of one shard of rows: the first half of a distributed randomized SVD.
 
     Parameters
     ----------
     a_rows : array of shape (rows, n), scipy sparse matrix, or iterable of row blocks
-        Consecutive rows of the matrix; NumPy arrays or CPU tensors of torch. There may be none.
+        Consecutive rows of the matrix; of any array library, on a GPU too. There may be none.
     z : array of shape (n, l)
-        Test matrix, the same for all shards, of `a_rows`' library (NumPy's for sparse) and dtype
-        (float32 also for half precision), with linearly independent columns. Random at first; then
-        ``result.Vh.conj().T`` of the result before, which makes one read more as good as
-        another power of :math:`A^H A`.
+        Test matrix, the same for all shards, of `a_rows`' library (NumPy's for sparse), device
+        and dtype (float32 also for half precision), with linearly independent columns. Random at
+        first; then ``result.Vh.conj().T`` of the result before, which makes one read more as good
+        as another power of :math:`A^H A`.
     row_offset : int
         Number of rows of the matrix before these.
 
@@ -119,8 +53,8 @@ def rsvd_partial(a_rows: Any, z: Any, *, row_offset: int) -> Partial:
     ValueError
         Shapes or dtypes do not match, `l` is not within 1 to n, there is NaN or infinity, or
         `row_offset` is negative.
-    NotImplementedError
-        `a_rows` lies on a GPU.
+    ImportError
+        `a_rows` lies on a GPU and the CUDA module is not installed.
 
     Notes
     -----
@@ -147,17 +81,22 @@ def rsvd_partial(a_rows: Any, z: Any, *, row_offset: int) -> Partial:
     count(row_offset, "row_offset", 0)
     offset = operator.index(row_offset)
     pieces, library, dtype = _shard(a_rows)
-    start = _test_matrix(z, library, dtype, pieces)
-    reader = Reader(pieces)
+    with library.current(pieces.device):
+        return _read(pieces, library, dtype, z, offset)
+
+
+def _read(pieces: Pieces, library: _arrays.Library, dtype: str, z: Any, offset: int) -> Partial:
+    reader = _reader(pieces)
+    start = _test_matrix(z, library, dtype, reader)
     y, w = reader.read(start)
     # Both are exact, or the norm is one that keeps its exponent.
     exponent = reader.exponent if abs(reader.exponent) > _MODERATE else 0
+    scaled = reader.thin.scaled
     y = scaled(y, reader.exponent - exponent)
     w = scaled(w, 2 * (reader.exponent - exponent))
-    squares = float(scaled(np.float64(reader.squares), 2 * (reader.exponent - exponent)))
-    return Partial(
-        offset, y, w, gram(y), squares, start, exponent, dtype, library.name, reduced=False
-    )
+    squares = _ldexp(reader.squares, 2 * (reader.exponent - exponent))
+    gram = reader.thin.gram(y)
+    return Partial(offset, y, w, gram, squares, start, exponent, dtype, library.name)
 
 
 def rsvd_finish(partials: Iterable[Partial], *, rank: int | None = None) -> SVDResult:
@@ -212,31 +151,43 @@ def rsvd_finish(partials: Iterable[Partial], *, rank: int | None = None) -> SVDR
     >>> bool(np.isclose(S[0], np.linalg.norm(a)))
     True
     """
-    shards = _ordered(partials)
+    shards = ordered(partials)
     one = shards[0]
     if one.reduced:
-        return _reduced(one, rank)
-    _check_rows(shards)
+        with current_of(one):
+            return _reduced(one, rank)
+    check_rows(shards)
+    with current_of(one):
+        return _finished(shards, rank)
+
+
+def _finished(shards: list[Partial], rank: Any) -> SVDResult:
+    one = shards[0]
     rows = sum(p.y.shape[0] for p in shards)
     exponent = max(p.exponent for p in shards)
     columns, size = one.z.shape
     wanted = _wanted(rank, min(rows, size))
-    y = np.concatenate([scaled(p.y, p.exponent - exponent) for p in shards])
     iteration = _iteration(one, rows, wanted)
-    iteration.reader.exponent = exponent
-    iteration.reader.squares = 0.0
-    w = np.zeros((columns, size), one.w.dtype)
-    small = np.zeros((size, size), one.gram.dtype)
+    reader, thin = iteration.reader, iteration.reader.thin
+    ys = [thin.scaled(p.y, p.exponent - exponent) for p in shards]
+    y = thin.stacked(ys, (0, size), reader.dtype)
+    reader.exponent, reader.squares = exponent, 0.0
+    w = thin.zeros((columns, size), reader.wide)
+    small = thin.zeros((size, size), reader.wide)
     for p in shards:
         down = 2 * (p.exponent - exponent)
-        w += scaled(p.w, down)
-        small += scaled(p.gram, down)
-        iteration.reader.squares += float(scaled(np.float64(p.squares), down))
+        w += thin.scaled(p.w, down)
+        small += thin.scaled(p.gram, down)
+        reader.squares += _ldexp(p.squares, down)
     _put(iteration, one.z, y, w, small)
     if wanted == 0:
         factors = Factors(y[:, :0], np.zeros(0), iteration.z[:, :0], 0.0, "single_pass")
         return _answer(one, iteration, factors, reduced=False)
     return _answer(one, iteration, iteration.finish(), reduced=False)
+
+
+def _ldexp(x: float, exponent: int) -> float:
+    return float(_rsvd_rows.scaled(np.float64(x), exponent))
 
 
 # ---- Arguments ----------------------------------------------------------------------------------
@@ -256,64 +207,32 @@ def _shard(a_rows: Any) -> tuple[Pieces, _arrays.Library, str]:
     return Single(block, compute(block.dtype, double=False)), block.library, block.dtype
 
 
-def _test_matrix(z: Any, library: _arrays.Library, dtype: str, pieces: Pieces) -> Any:
+def _reader(pieces: Pieces) -> Reader:
+    like = getattr(pieces, "first", None)
+    return Reader(pieces) if like is None else DeviceReader(pieces, like)
+
+
+def _test_matrix(z: Any, library: _arrays.Library, dtype: str, reader: Reader) -> Any:
     checked = _arrays.array(z, "z")
-    if checked.library is not library or checked.device != _arrays.CPU:
+    device = reader.pieces.device
+    if checked.library is not library or checked.device != device:
         raise TypeError(
-            f"z is an array of {checked.library.name} on {checked.device[0]}; it must be of "
-            f"{library.name} on the CPU, as a_rows"
+            f"z is an array of {checked.library.name} on {place(checked.device)}; it must be of "
+            f"{library.name} on {place(device)}, as a_rows"
         )
-    if checked.dtype not in (dtype, pieces.dtype.name):
-        raise ValueError(f"z has dtype {checked.dtype}; it must be {pieces.dtype.name}, for a_rows")
-    n = pieces.columns
+    if checked.dtype not in (dtype, reader.dtype.name):
+        raise ValueError(f"z has dtype {checked.dtype}; it must be {reader.dtype.name}, for a_rows")
+    n = reader.columns
     if len(checked.shape) != 2 or checked.shape[0] != n or not 1 <= checked.shape[1] <= n:
         raise ValueError(
             f"z has shape {checked.shape}; it must be (n, l) = ({n}, l) with l from 1 to {n}"
         )
-    values = _rsvd_rows.entries(checked).astype(pieces.dtype)
-    if not np.isfinite(values).all():
+    on_host = checked.device == _arrays.CPU
+    values = _rsvd_rows.entries(checked) if on_host else checked.value + 0  # a copy
+    values = reader.thin.cast(values, reader.dtype)
+    if not reader.thin.is_finite(values):
         raise ValueError("z contains NaN or infinity")
     return values
-
-
-def _ordered(partials: Any) -> list[Partial]:
-    if isinstance(partials, Partial) or not hasattr(type(partials), "__iter__"):
-        kind = type(partials).__name__
-        raise TypeError(f"partials is a {kind}; it must be an iterable of Partial")
-    shards = list(partials)
-    for p in shards:
-        if not isinstance(p, Partial):
-            raise TypeError(f"partials holds a {type(p).__name__}; it must hold Partial alone")
-    if not shards:
-        raise ValueError("partials is empty; there must be at least one")
-    one = shards[0]
-    for p in shards[1:]:
-        for name in ("dtype", "library"):
-            if getattr(p, name) != getattr(one, name):
-                raise ValueError(
-                    f"partials differ in {name}: {getattr(one, name)} and {getattr(p, name)}"
-                )
-        if p.z is not one.z and not np.array_equal(p.z, one.z):
-            raise ValueError("partials differ in z; all shards must be multiplied by the same one")
-        if p.reduced or one.reduced:
-            raise ValueError(
-                "partials holds several, and one with the sums of all; that one is finished alone"
-            )
-    return sorted(shards, key=lambda p: (p.row_offset, p.y.shape[0]))
-
-
-def _check_rows(shards: list[Partial]) -> None:
-    """Whether the shards are all rows from 0 on, each of them once."""
-    end = 0
-    for p in shards:
-        begin, rows = p.row_offset, p.y.shape[0]
-        if rows and begin < end:
-            raise ValueError(
-                f"partials overlap: rows {begin} to {min(end, begin + rows)} come twice"
-            )
-        if begin > end:
-            raise ValueError(f"partials leave out rows {end} to {begin}")
-        end = max(end, begin + rows)
 
 
 def _wanted(rank: Any, most: int) -> int:
@@ -329,7 +248,14 @@ def _wanted(rank: Any, most: int) -> int:
 
 
 def _iteration(one: Partial, rows: int, rank: int) -> Iteration:
-    reader = Reader(Pieces((rows, one.z.shape[0]), one.y.dtype))
+    like = None if isinstance(one.y, np.ndarray) else _arrays.array(one.y, "y")
+    dtype = one.y.dtype if like is None else np.dtype(like.dtype)
+    pieces = Pieces((rows, one.z.shape[0]), dtype)
+    if like is None:
+        reader = Reader(pieces)
+    else:
+        pieces.device = like.device
+        reader = DeviceReader(pieces, like)
     reader.reads = 1
     options = Options(rank, one.z.shape[1] - rank, 1, "single_pass", 0)
     iteration = Iteration(reader, options)
@@ -339,28 +265,32 @@ def _iteration(one: Partial, rows: int, rank: int) -> Iteration:
 
 def _put(iteration: Iteration, z: Any, y: Any, w: Any, small: Any) -> None:
     """Z with orthonormal columns, and Y, W and the Gram matrix that go with it."""
-    wide = wide_dtype(z.dtype)
-    z = z.astype(wide)
+    reader, thin = iteration.reader, iteration.reader.thin
+    z = thin.cast(z, reader.wide)
     size = z.shape[1]
-    if np.abs(z.conj().T @ z - np.eye(size)).max() > 100 * iteration.unit:
-        lengths = np.linalg.norm(z, axis=0)
+    g = thin.gram(z)
+    if thin.top(g - thin.eye(size)) > 100 * iteration.unit:
+        lengths = np.sqrt(np.diagonal(thin.to_host(g)).real)
         # Columns of one length: what is left is how they lie to each other.
-        q, t = np.linalg.qr(z / np.where(lengths > 0, lengths, 1))
+        one = 1 / np.where(lengths > 0, lengths, 1)
+        q, t = thin.qr(z * thin.from_host(one, reader.wide))
+        t = thin.to_host(t)
         if lengths.min() == 0 or np.linalg.cond(t) ** 2 > 0.01 / iteration.unit:
             raise ValueError(
                 "z has columns that are linearly dependent, up to the square root of rounding"
             )
-        back = np.linalg.inv(t) / lengths[:, None]
-        z, y, w = q, rotate(y, back), w @ back
+        back = thin.from_host(np.linalg.inv(t) * one[:, None], reader.wide)
+        z, y, w = q, thin.rotate(y, back), w @ back
         small = back.conj().T @ small @ back
     iteration.z, iteration.y, iteration.w = z, y, w
-    iteration.ritz, iteration.vectors = eigen(small)
+    iteration.ritz, iteration.vectors = thin.eigen(small)
 
 
 def _reduced(one: Partial, rank: Any) -> SVDResult:
     """Q = Y E L^-1/2 from Y^H Y = E L E^H, which needs nothing of other shards' rows."""
     iteration = _iteration(one, one.y.shape[0], 1)
-    iteration.reader.squares = one.squares
+    reader, thin = iteration.reader, iteration.reader.thin
+    reader.squares = one.squares
     _put(iteration, one.z, one.y, one.w, one.gram)
     ritz = iteration.ritz
     resolved = int(np.sum(ritz > _RESOLVED * ritz[0])) if ritz[0] > 0 else 0
@@ -373,18 +303,15 @@ def _reduced(one: Partial, rank: Any) -> SVDResult:
     iteration.options.rank = wanted
     iteration.compress(resolved)
     lengths = np.sqrt(ritz[:resolved])
-    right, r = iteration._half_step(np.diag(lengths).astype(iteration.reader.wide))
-    left, s, vh = np.linalg.svd(r)
-    u = rotate(iteration.y, left[:, :wanted] / lengths[:, None])
-    v = right @ vh[:wanted].conj().T
+    right, r = iteration.half_step(thin.from_host(np.diag(lengths), reader.wide))
+    left, s, turned = thin.svd(r)
+    u = thin.rotate(iteration.y, left[:, :wanted] / thin.from_host(lengths[:, None], reader.wide))
+    v = right @ turned[:, :wanted]
     s = s[:wanted]
-    factors = Factors(u, s, v, iteration._error(u, s, v), "single_pass")
+    factors = Factors(u, s, v, iteration.error(u, s, v), "single_pass")
     return _answer(one, iteration, factors, reduced=True)
 
 
 def _answer(one: Partial, iteration: Iteration, factors: Factors, *, reduced: bool) -> SVDResult:
-    library = next(known for known in _arrays.LIBRARIES if known.name == one.library)
-    # Unpickled where it may not be loaded yet.
-    importlib.import_module(one.library)
-    problem = Problem(iteration.reader, False, False, library, one.dtype)
+    problem = Problem(iteration.reader, False, False, library_of(one), one.dtype)
     return result(problem, factors, "estimate", by_rows_of_vh=reduced)

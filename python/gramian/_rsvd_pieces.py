@@ -7,19 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from ._rsvd_rows import Block, OperatorRows, Rows, SparseRows, compute_dtype
+from . import _arrays
+from ._rsvd_rows import Block, OperatorRows, SparseRows, compute_dtype
 
 
 class Pieces:
     """Where the rows of a matrix come from, once for each read."""
+
+    device = _arrays.CPU
 
     def __init__(self, shape: tuple[int | None, int], dtype: np.dtype[Any]) -> None:
         self.rows, self.columns = shape
         self.dtype = dtype
         self.stored: int | None = None  # entries of a sparse matrix
 
-    def __call__(self, width: int, read: int) -> Iterator[tuple[str, Rows]]:
-        """The rows, each piece with a name for errors."""
+    def __call__(self, width: int, read: int) -> Iterator[tuple[str, Any]]:
+        """The rows, each piece with a name for errors: `Rows`, or an array on a GPU."""
         raise NotImplementedError
 
 
@@ -32,7 +35,7 @@ class Whole(Pieces):
         self.stored = rows.stored if isinstance(rows, SparseRows) else None
         self._all = rows
 
-    def __call__(self, width: int, read: int) -> Iterator[tuple[str, Rows]]:
+    def __call__(self, width: int, read: int) -> Iterator[tuple[str, Any]]:
         yield "a", self._all
 
 
@@ -41,9 +44,11 @@ class Single(Pieces):
 
     def __init__(self, block: Block, dtype: np.dtype[Any]) -> None:
         super().__init__(block.shape, dtype)
+        self.device = block.device
+        self.first = None if block.is_on_host else block.array
         self._block = block
 
-    def __call__(self, width: int, read: int) -> Iterator[tuple[str, Rows]]:
+    def __call__(self, width: int, read: int) -> Iterator[tuple[str, Any]]:
         for piece in self._block.pieces(width, double=False):
             yield self._block.name, piece
 
@@ -68,14 +73,16 @@ class Blocks(Pieces):
                 f"{name} has no row blocks; there must be at least one, if without rows"
             )
         self.library, self.block_dtype = self._first.library, self._first.dtype
-        self._kind = self._first.kind
+        self._kind, self.device = self._first.kind, self._first.device
+        # For what arrays on a GPU are to be like: none of its entries is kept.
+        self.first = None if self._first.is_on_host else _without_entries(self._first.array)
         # Of sparse blocks no provisional means can be taken off: W of the first read knows what is
         # left to u of the whole.
         self._double = double or (center and self._kind == "scipy.sparse")
         dtype = compute_dtype(self.block_dtype, double=self._double)
         super().__init__((None, self._first.shape[1]), dtype)
 
-    def __call__(self, width: int, read: int) -> Iterator[tuple[str, Rows]]:
+    def __call__(self, width: int, read: int) -> Iterator[tuple[str, Any]]:
         rows = 0
         for block in self._checked():
             self._recognize(block, rows, read)
@@ -135,3 +142,16 @@ class Blocks(Pieces):
             raise TypeError(
                 f"{block.name} is an array of {block.kind}; it must be of {self._kind}, as block 0"
             )
+        if block.device != self.device:
+            raise ValueError(
+                f"{block.name} lies on {place(block.device)}; it must lie on "
+                f"{place(self.device)}, as block 0"
+            )
+
+
+def place(device: _arrays.Device) -> str:
+    return "the CPU" if device == _arrays.CPU else f"{device[0]}:{device[1]}"
+
+
+def _without_entries(a: _arrays.Array) -> _arrays.Array:
+    return a.empty_like((0, a.shape[1]), a.dtype)

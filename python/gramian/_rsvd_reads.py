@@ -7,10 +7,12 @@ docs/rsvd.md holds here too.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from . import _rsvd_thin
 from ._rsvd_pieces import Pieces, Whole
 from ._rsvd_rows import Rows, scaled, sum_of_squares, wide_dtype
 from ._sketch import sketch
@@ -22,6 +24,19 @@ _MODERATE = 32
 # Random vectors multiplied in the first read of an operator, to know its Frobenius norm and the
 # error by. The relative variance of the square of an estimate is at most 2 / 10.
 PROBES = 10
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """A sum of j products errs by at most unit (j + extra) sum |a| |b| (docs/rsvd.md)."""
+
+    unit: float
+    extra: int
+
+
+# Lemma 1 of docs/bounds.md: any order, roundings to nearest, complex products of four.
+IEEE_REAL = Arithmetic(1.01 * 2.0**-53, 4)
+IEEE_COMPLEX = Arithmetic(3 * 2.0**-53, 4)
 
 
 class Reader:
@@ -40,7 +55,13 @@ class Reader:
     finite : bool
     reads : int
         Complete ones so far.
+    thin : _rsvd_thin or its like
+        What computes where Y and W lie.
+    arithmetic : Arithmetic
+        Of products in double.
     """
+
+    thin: Any = _rsvd_thin
 
     def __init__(
         self,
@@ -63,6 +84,7 @@ class Reader:
         self.late_centers = False
         self.finite = True
         self.reads = 0
+        self.arithmetic = IEEE_COMPLEX if self.dtype.kind == "c" else IEEE_REAL
         self.probes: Any = None
         self.probed: Any = None
         self._centering = centering
@@ -191,11 +213,11 @@ class Reader:
 
     def _measure(self, source: Rows, part: Any, name: str) -> tuple[float, int] | None:
         """Sum of squares of a piece; None where it is zero or not finite."""
-        figures = source.squares() or sum_of_squares(part)
+        return self._accept(source.squares() or sum_of_squares(part), name)
+
+    def _accept(self, figures: tuple[float, int], name: str) -> tuple[float, int] | None:
         if not math.isfinite(figures[0]):
-            if self._check:
-                self._refuse(name)
-            self.finite = False
+            self._not_finite(name)
             return None
         return figures if figures[0] > 0 else None
 
@@ -205,7 +227,7 @@ class Reader:
         if not self._started or own > self.exponent:
             down = self.exponent - own
             if self._started and w is not None:
-                w = scaled(w, 2 * down)
+                w = self.thin.scaled(w, 2 * down)
             self.squares = math.ldexp(self.squares, 2 * down) if self._started else 0.0
             self.exponent = own
             self._started = True
@@ -214,9 +236,12 @@ class Reader:
 
     def _require_finite(self, part: Any, name: str) -> None:
         if not np.isfinite(part).all():
-            if self._check:
-                self._refuse(name)
-            self.finite = False
+            self._not_finite(name)
+
+    def _not_finite(self, name: str) -> None:
+        if self._check:
+            self._refuse(name)
+        self.finite = False
 
     def _refuse(self, name: str) -> None:
         if self.is_operator:

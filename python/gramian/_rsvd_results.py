@@ -45,7 +45,8 @@ class SVDInfo:
     method : {"subspace", "krylov", "gram", "single_pass"}
         What ran.
     fallbacks : dict of str to int, or list of such
-        How often Cholesky QR needed a ``"shifted"`` Gram matrix or ``"householder"`` QR.
+        How often Cholesky QR needed a ``"shifted"`` Gram matrix or ``"householder"`` QR; on a GPU
+        also whether all was ``"restarted"`` because the road without waits did not do.
     """
 
     rank: int

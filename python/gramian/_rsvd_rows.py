@@ -341,6 +341,7 @@ class Block:
         self.name = name
         self._sparse = is_sparse(value)
         self.library: _arrays.Library = _arrays.LIBRARIES[0]
+        self.device = _arrays.CPU
         self.kind = "scipy.sparse"
         if self._sparse:
             check_sparse(value, name)
@@ -348,27 +349,34 @@ class Block:
             self.dtype, self.shape = value.dtype.name, tuple(value.shape)
             return
         checked = _arrays.array(value, name)
-        if checked.device[0] != "cpu":
-            raise NotImplementedError(
-                f"{name} lies on {checked.device[0]}:{checked.device[1]}; randomized SVD runs on "
-                "the CPU so far"
-            )
         if len(checked.shape) != 2:
             raise ValueError(
                 f"{name} has shape {checked.shape}; it must have 2 dimensions (rows, n)"
             )
         self.library, self.dtype, self.shape = checked.library, checked.dtype, checked.shape
-        self.kind = checked.library.name
-        self._value = checked.library.to_numpy(checked.value)
+        self.kind, self.device = checked.library.name, checked.device
+        # On a GPU it stays what it is: `_rsvd_gpu_rows.py` multiplies it.
+        self.array = checked
+        if self.is_on_host:
+            self._value = checked.library.to_numpy(checked.value)
+
+    @property
+    def is_on_host(self) -> bool:
+        return self.device == _arrays.CPU
 
     def fingerprint(self) -> int:
-        """Tells blocks apart, by their first row."""
+        """Tells blocks apart, by their first row; on a GPU nothing, so as not to wait."""
+        if not self.is_on_host:
+            return 0
         if self._sparse:
             return int(self._value.nnz)
         return zlib.crc32(np.ascontiguousarray(self._value[:1]).tobytes())
 
-    def pieces(self, width: int, *, double: bool) -> Iterator[Rows]:
+    def pieces(self, width: int, *, double: bool) -> Iterator[Any]:
         """For products with `width` vectors, computed in float64 if `double`."""
+        if not self.is_on_host:
+            yield self.array
+            return
         if self._sparse:
             yield sparse_rows(self._value, double=double, adjoint=False)
             return

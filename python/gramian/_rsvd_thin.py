@@ -1,4 +1,7 @@
-"""Tall thin matrices and small ones: Gram matrices, rotations, orthonormal bases, in double."""
+"""Tall thin matrices and small ones: Gram matrices, rotations, orthonormal bases, in double.
+
+On the host; `_rsvd_gpu_thin.py` has the same names for a GPU.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from ._rsvd_rows import scaled as scaled
 from ._rsvd_rows import wide_dtype
+from ._sketch import sketch as sketch
+
+# Sums over rows are of few rows, and then in double.
+sums_in_cache = True
 
 # Rows of a tall thin matrix that are converted to double precision at a time.
 _BAND = 4096
@@ -105,3 +113,71 @@ def inverse_of_upper(r: Any) -> Any:
             right[0] += 1
             x[i, i:] = right / r[i, i]
     return x
+
+
+# ---- What NumPy and a GPU's library call differently --------------------------------------------
+
+
+def cast(x: Any, dtype: Any) -> Any:
+    return x.astype(dtype, copy=False)
+
+
+def zeros(shape: tuple[int, ...], dtype: Any) -> Any:
+    return np.zeros(shape, dtype)
+
+
+def contiguous(x: Any) -> Any:
+    """Row by row."""
+    return np.ascontiguousarray(x)
+
+
+def joined(x: Any, y: Any, axis: int = 1) -> Any:
+    return np.concatenate((x, y), axis=axis)
+
+
+def qr(y: Any) -> tuple[Any, Any]:
+    """Q, R by Householder reflections."""
+    q, r = np.linalg.qr(y)
+    return q, r
+
+
+def svd(r: Any) -> tuple[Any, Any, Any]:
+    """U, S, V of a small matrix."""
+    left, s, vh = np.linalg.svd(r)
+    return left, s, vh.conj().T
+
+
+def eye(size: int) -> Any:
+    return np.eye(size)
+
+
+def to_host(x: Any) -> Any:
+    return x
+
+
+def from_host(x: Any, dtype: Any) -> Any:
+    return x.astype(dtype, copy=False)
+
+
+def stacked(parts: list[Any], shape: tuple[int, int], dtype: Any) -> Any:
+    """All rows, of `shape` if there are none."""
+    return np.concatenate(parts) if parts else np.empty(shape, dtype)
+
+
+def is_finite(x: Any) -> bool:
+    return bool(np.isfinite(x).all())
+
+
+def only(x: Any, kept: Any) -> Any:
+    """The columns `kept`, the others 0, also of x that is not finite."""
+    return np.where(kept, x, 0)
+
+
+def top(x: Any) -> float:
+    """The largest modulus."""
+    return float(np.abs(x).max(initial=0))
+
+
+def dots(x: Any, y: Any) -> Any:
+    """Re x_j^H y_j of each column."""
+    return np.einsum("ij,ij->j", x.conj(), y).real

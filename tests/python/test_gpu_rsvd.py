@@ -174,9 +174,3 @@ def test_no_tf32(torch):
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before
     assert same_bits(plain.S, allowed.S)
-
-
-def test_what_a_gpu_does_not_do(torch):
-    x = sample(torch, (60, 30), "float32")
-    with pytest.raises(NotImplementedError, match=r"tol is 0\.1"):
-        gm.rsvd(x, tol=0.1)

@@ -30,4 +30,47 @@ inline constexpr index_t sum_parts = 8;
 std::size_t two_sided_read_workspace(const Queue& queue, const TwoSidedRead& read);
 void two_sided_read(const Queue& queue, const TwoSidedRead& read, Workspace workspace);
 
+/// The randomized SVD of a real matrix computed in float32, by subspace iteration, without a wait:
+/// everything is queued, and what the host must know it finds in `figures` afterwards. A call makes
+/// reads `first` to `last`, counted from 1, and then the factors if they are asked for; Z, Y and W
+/// carry over from call to call. A is m x n, m >= n > l, l = z.shape[1] at most direct_limit.
+struct DirectSvd {
+  ArrayRef a;        // float32, float16 or bfloat16; any strides
+  ArrayRef z;        // n x l, float32
+  ArrayRef y;        // m x l, float32
+  ArrayRef w;        // n x l, float64
+  ArrayRef figures;  // direct_figures(l, reads) float64 numbers; see below
+  std::uint64_t seed = 0;
+  int first = 1;
+  int last = 1;
+  bool ritz = false;  // eigenvalues of Y^T Y after each read; each may be the last one then
+  bool ends = false;  // `last` is the last read of all
+  // Factors, of A's type, or absent: m x k and n x k, with any strides; k float32 numbers.
+  ArrayRef u;
+  ArrayRef s;
+  ArrayRef v;
+  bool sign_of_v = false;  // whose largest entries become positive
+};
+
+/// Of the figures: how many factorizations or iterations failed (unless 0 nothing else counts), how
+/// many Gram matrices were shifted, sweeps, the sum of squares of A; from 8 on l eigenvalues,
+/// squares of singular values, and l Ritz values for each read.
+inline constexpr index_t direct_limit = 144;
+inline constexpr index_t direct_squares = 3;
+inline constexpr index_t direct_values = 8;
+constexpr index_t direct_figures(index_t l, index_t reads) {
+  return direct_values + l * (reads + 1);
+}
+
+std::size_t direct_svd_workspace(const Queue& queue, const DirectSvd& svd);
+void direct_svd(const Queue& queue, const DirectSvd& svd, Workspace workspace);
+
+/// The small problems of the above by themselves: src/one_block.hpp. `figures` holds three numbers:
+/// failures (the kernels leave at once unless it is 0), shifts, sweeps.
+void small_cholesky(const Queue& queue, const ArrayRef& gram, double least, double shift,
+                    const ArrayRef& triangle, const ArrayRef& inverse, const ArrayRef& figures);
+void small_jacobi(const Queue& queue, const ArrayRef& triangle, double tolerance,
+                  const ArrayRef& values, const ArrayRef& vectors, const ArrayRef& divided,
+                  const ArrayRef& figures);
+
 }  // namespace gramian::cuda
