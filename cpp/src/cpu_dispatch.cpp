@@ -1,18 +1,25 @@
-// Which build of the register tiles this machine runs.
+// Which builds of the register tiles and of Oja's products this machine runs.
 #include <cstdlib>
 #include <cstring>
 
+#include "oja_kernel.hpp"
 #include "tile_kernel.hpp"
 
 namespace gramian::detail {
 
 TileKernels<float> tile_kernels_generic_f32();
 TileKernels<double> tile_kernels_generic_f64();
+OjaKernels<float> oja_kernels_generic_f32();
+OjaKernels<double> oja_kernels_generic_f64();
 #if defined(__x86_64__)
 TileKernels<float> tile_kernels_avx2_f32();
 TileKernels<double> tile_kernels_avx2_f64();
 TileKernels<float> tile_kernels_avx512_f32();
 TileKernels<double> tile_kernels_avx512_f64();
+OjaKernels<float> oja_kernels_avx2_f32();
+OjaKernels<double> oja_kernels_avx2_f64();
+OjaKernels<float> oja_kernels_avx512_f32();
+OjaKernels<double> oja_kernels_avx512_f64();
 #endif
 
 namespace {
@@ -69,6 +76,42 @@ const TileKernels<double>& tile_kernels<double>() {
     }
 #endif
     return tile_kernels_generic_f64();
+  }();
+  return kernels;
+}
+
+template <>
+const OjaKernels<float>& oja_kernels<float>() {
+  static const OjaKernels<float> kernels = [] {
+#if defined(__x86_64__)
+    switch (best_isa()) {
+      case avx512:
+        return oja_kernels_avx512_f32();
+      case avx2:
+        return oja_kernels_avx2_f32();
+      default:
+        break;
+    }
+#endif
+    return oja_kernels_generic_f32();
+  }();
+  return kernels;
+}
+
+template <>
+const OjaKernels<double>& oja_kernels<double>() {
+  static const OjaKernels<double> kernels = [] {
+#if defined(__x86_64__)
+    switch (best_isa()) {
+      case avx512:
+        return oja_kernels_avx512_f64();
+      case avx2:
+        return oja_kernels_avx2_f64();
+      default:
+        break;
+    }
+#endif
+    return oja_kernels_generic_f64();
   }();
   return kernels;
 }

@@ -12,6 +12,7 @@ namespace py = pybind11;
 void bind_cuda_bounds(py::module_& m);
 void bind_cuda_newton_schulz(py::module_& m);
 void bind_cuda_rsvd(py::module_& m);
+void bind_cuda_streaming(py::module_& m);
 
 namespace {
 
@@ -47,4 +48,5 @@ PYBIND11_MODULE(_cuda, m, pybind11::mod_gil_not_used()) {
   gramian::python::bind_cuda_bounds(m);
   gramian::python::bind_cuda_newton_schulz(m);
   gramian::python::bind_cuda_rsvd(m);
+  gramian::python::bind_cuda_streaming(m);
 }

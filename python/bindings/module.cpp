@@ -7,6 +7,8 @@ void bind_bounds(pybind11::module_& m);
 void bind_coefficients(pybind11::module_& m);
 void bind_newton_schulz(pybind11::module_& m);
 void bind_rsvd(pybind11::module_& m);
+void bind_streaming_fd(pybind11::module_& m);
+void bind_streaming(pybind11::module_& m);
 void bind_system_info(pybind11::module_& m);
 void bind_threads(pybind11::module_& m);
 
@@ -18,6 +20,8 @@ PYBIND11_MODULE(_cpu, m, pybind11::mod_gil_not_used()) {
   gramian::python::bind_coefficients(m);
   gramian::python::bind_newton_schulz(m);
   gramian::python::bind_rsvd(m);
+  gramian::python::bind_streaming_fd(m);
+  gramian::python::bind_streaming(m);
   gramian::python::bind_system_info(m);
   gramian::python::bind_threads(m);
 }

@@ -8,11 +8,15 @@ True
 """
 
 from . import _cpu, coefficients, compat
+from ._block_oja import BlockOja
 from ._bounds import Bounds, gram_bound, spectral_norm, spectral_norm_bounds, stable_rank
 from ._conv_bounds import conv_spectral_norm_bounds
+from ._frequent_directions import FrequentDirections
 from ._newton_schulz import NewtonSchulzInfo, newton_schulz
 from ._nystrom import nystrom_eigh
+from ._oja import OjaTopEigenvector
 from ._operator_bounds import operator_norm_bounds
+from ._random_order import RandomOrderTopEigenvector
 from ._rsvd import range_finder, rsvd
 from ._rsvd_partial import rsvd_finish, rsvd_partial
 from ._rsvd_results import ConvergenceError, SVDInfo, SVDResult
@@ -22,10 +26,14 @@ from ._threads import get_num_threads, set_num_threads
 __version__: str = _cpu.version()
 
 __all__ = [
+    "BlockOja",
     "Bounds",
     "ConvergenceError",
+    "FrequentDirections",
     "NewtonSchulzInfo",
+    "OjaTopEigenvector",
     "Partial",
+    "RandomOrderTopEigenvector",
     "SVDInfo",
     "SVDResult",
     "__version__",

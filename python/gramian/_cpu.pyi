@@ -96,3 +96,68 @@ def nystrom_eigh(
     check_finite: bool,
 ) -> None: ...
 def sketch_entry(seed: int, i: int, j: int) -> int: ...
+def oja_layout() -> tuple[int, int, int, int, int]: ...
+def oja_update(
+    vectors: object,
+    figures: object,
+    totals: object,
+    features: int,
+    grid: bool,
+    rows: object,
+    dtype: str,
+    weights: object | None = ...,
+    limit: float = ...,
+) -> bool: ...
+def oja_result(
+    vectors: object, figures: object, totals: object, features: int, grid: bool, vector: object
+) -> tuple[float, float, bool, int]: ...
+def block_oja_layout() -> tuple[int, int, int, int]: ...
+def block_oja_update(
+    vectors: object,
+    figures: object,
+    totals: object,
+    features: int,
+    components: int,
+    step: str,
+    center: bool,
+    decay: float,
+    rows: object,
+    dtype: str,
+    weights: object | None = ...,
+) -> None: ...
+def block_oja_result(
+    vectors: object,
+    figures: object,
+    totals: object,
+    features: int,
+    components: int,
+    step: str,
+    center: bool,
+    decay: float,
+    out: object,
+    values: object,
+) -> float: ...
+
+SKETCH_FIGURES: int
+
+class Sketch:
+    def __init__(
+        self, rows: object, stamps: object, figures: object, mean: object | None
+    ) -> None: ...
+    def update(self, decay: float, rows: object, dtype: str, weights: object | None) -> None: ...
+    def merge(self, decay: float, other: Sketch) -> None: ...
+    def settle(self, decay: float) -> None: ...
+    def shrink(self, decay: float) -> None: ...
+    def error(self) -> float: ...
+    def spectrum(self, values: object, vectors: object) -> None: ...
+    def certificate(self, vector: object) -> float: ...
+
+RANDOM_ORDER_FIGURES: int
+
+class HeavyAndLight:
+    def __init__(
+        self, heavy: object, heavy_squares: object, vectors: object, figures: object
+    ) -> None: ...
+    def start(self, sketch: Sketch, seed: int, most: int) -> None: ...
+    def update(self, sketch: Sketch, rows: object, dtype: str, weights: object | None) -> None: ...
+    def answer(self, sketch: Sketch, vector: object) -> float: ...

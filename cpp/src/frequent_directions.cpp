@@ -1,0 +1,229 @@
+// Frequent Directions: rows in, shrinking, merging. What is read off: frequent_directions_read.cpp.
+#include "gramian/frequent_directions.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "frequent_directions_proof.hpp"
+#include "streamed_rows.hpp"
+
+namespace gramian {
+
+using namespace detail;
+
+// Gram product and eigenproblem together cost least per row near twice the sketch.
+index_t sketch_capacity(index_t size) { return 2 * size; }
+
+namespace {
+
+/// values <- 2^shift values, exactly but for underflow.
+void times_power(double* values, index_t count, int shift) {
+  const PowerOfTwo<double, double> power(shift);
+  for (index_t j = 0; j < count; ++j) values[j] = power(values[j]);
+}
+
+/// Adds to a sum kept in two parts.
+void add_to(double& high, double& low, double term) {
+  const double sum = high + term;
+  const double part = sum - high;
+  low += (high - (sum - part)) + (term - part);
+  high = sum;
+}
+
+}  // namespace
+
+void FrequentDirections::rescale(int exponent) {
+  SketchFigures& f = figures_;
+  const int shift = static_cast<int>(f.exponent) - exponent;
+  f.exponent = exponent;
+  if (shift == 0 || f.steps == 0) return;
+  times_power(rows_, filled() * features_, shift);
+  if (mean_) times_power(mean_, features_, shift);
+  f.mean_error = scaled_up(f.mean_error, shift);
+  f.delta = scaled_up(f.delta, 2 * shift);
+  f.rounding = scaled_up(f.rounding, 2 * shift);
+  f.offsets = scaled_up(f.offsets, 2 * shift);
+  f.squares = std::ldexp(f.squares, 2 * shift);
+  f.squares_low = std::ldexp(f.squares_low, 2 * shift);
+}
+
+void FrequentDirections::decay_totals() {
+  if (decay_ == 1) return;
+  figures_.squares *= decay_;
+  figures_.squares_low *= decay_;
+  figures_.weight *= decay_;
+  figures_.offsets = rounding::raise(figures_.offsets * decay_);
+}
+
+void FrequentDirections::store(const double* scaled, double factor) {
+  double* to = row(filled());
+  for (index_t j = 0; j < features_; ++j) to[j] = factor * scaled[j];
+  stamps_[filled()] = figures_.steps;
+  figures_.filled += 1;
+}
+
+void FrequentDirections::append(const double* scaled, double factor) {
+  const double* to = row(filled());
+  store(scaled, factor);
+  add_to(figures_.squares, figures_.squares_low, dot(to, to, features_));
+}
+
+void FrequentDirections::shrink_if_full() {
+  if (filled() == sketch_capacity(size_)) shrink();
+}
+
+void FrequentDirections::update(const ArrayRef& rows, const double* weights) {
+  for_each_row(rows, [&](const double* x, double top, index_t i) {
+    add(x, top, weights ? weights[i] : 1.0);
+  });
+}
+
+void FrequentDirections::add(const double* x, double top, double weight) {
+  SketchFigures& f = figures_;
+  int exponent = 0;
+  int weight_exponent = 0;
+  const double root = std::sqrt(weight);
+  std::frexp(top, &exponent);
+  std::frexp(root, &weight_exponent);
+  const int needed = exponent + std::max(weight_exponent, 0);
+  if (top > 0 && (needed > f.exponent || (f.squares == 0 && !mean_))) rescale(needed);
+  f.steps += 1;
+  decay_totals();
+  if (!mean_) {
+    if (top == 0) return;
+    const PowerOfTwo<double, double> power(-static_cast<int>(f.exponent));
+    double* to = row(filled());
+    for (index_t j = 0; j < features_; ++j) to[j] = power(x[j]);
+    append(to, root);
+    shrink_if_full();
+    return;
+  }
+  // Welford: A^T A of centred rows grows by w W / (W + w) y y^T, y the row less the mean before.
+  const double before = f.weight;
+  f.weight = before + weight;
+  const double part = weight / f.weight;
+  const PowerOfTwo<double, double> power(-static_cast<int>(f.exponent));
+  double* to = row(filled());
+  for (index_t j = 0; j < features_; ++j) to[j] = power(x[j]) - mean_[j];
+  for (index_t j = 0; j < features_; ++j) mean_[j] += part * to[j];
+  const double moved = std::sqrt(dot(to, to, features_));
+  const double length = std::sqrt(dot(mean_, mean_, features_));
+  const double factor = std::sqrt(before * part);
+  const double off = factor * f.mean_error;
+  f.offsets = rounding::raise(f.offsets + off * off);
+  f.mean_error = rounding::raise((before / f.weight) * f.mean_error +
+                                 rounding::u * (8 * part * moved + 2 * length));
+  if (moved == 0 || factor == 0) return;
+  append(to, factor);
+  shrink_if_full();
+}
+
+void FrequentDirections::settle() {
+  SketchFigures& f = figures_;
+  double top = 0;
+  bool decayed = false;
+  for (index_t i = 0; i < filled(); ++i) {
+    double* r = row(i);
+    if (stamps_[i] != f.steps && decay_ != 1) {
+      decayed = true;
+      const double factor = std::pow(decay_, 0.5 * (f.steps - stamps_[i]));
+      for (index_t j = 0; j < features_; ++j) r[j] *= factor;
+    }
+    stamps_[i] = f.steps;
+    top = std::max(top, largest_entry<double>({r, 1, features_, features_, 1}));
+  }
+  if (decay_ != 1 && f.settled != f.steps) {
+    const double factor = rounding::raise(std::pow(decay_, f.steps - f.settled));
+    for (double* bound : {&f.delta, &f.rounding})
+      if (*bound > 0) *bound = std::max(rounding::raise(*bound * factor), 0x1p-1000);
+  }
+  f.settled = f.steps;
+  if (decayed) f.rounding = rounding::raise(f.rounding + row_rounding * f.squares);
+  if (top > 0) {
+    int relative = 0;
+    std::frexp(top, &relative);
+    rescale(static_cast<int>(f.exponent) + relative);
+  }
+}
+
+void FrequentDirections::shrink() {
+  settle();
+  SketchFigures& f = figures_;
+  const index_t held = filled();
+  if (held <= size_) return;
+  Context ctx(1, false);
+  const ProvedEigen k = proved_eigen(ctx, rows_, held, features_);
+  const double taken = std::max(k.eigen.values[static_cast<std::size_t>(size_)], 0.0);
+  // B <- S U^T B, S_i^2 = 1 - delta / lambda_i.
+  index_t kept = 0;
+  while (kept < size_ && k.eigen.values[static_cast<std::size_t>(kept)] > taken) ++kept;
+  Small<double> w(kept, held);
+  for (index_t i = 0; i < kept; ++i) {
+    const double value = k.eigen.values[static_cast<std::size_t>(i)];
+    const double s = std::sqrt((value - taken) / value);
+    for (index_t j = 0; j < held; ++j) w(i, j) = s * k.eigen.vectors(j, i);
+  }
+  rotate_rows(w, rows_, features_, rows_);
+  for (index_t i = 0; i < kept; ++i) stamps_[i] = f.steps;
+  f.filled = static_cast<double>(kept);
+  const ShrinkCost cost =
+      shrink_cost(k.proof, taken, static_cast<double>(held), static_cast<double>(kept));
+  f.delta = rounding::raise(f.delta + cost.delta);
+  f.rounding = rounding::raise(f.rounding + (cost.rounding + row_rounding * k.proof.trace));
+}
+
+void FrequentDirections::merge(FrequentDirections& other) {
+  SketchFigures& f = figures_;
+  SketchFigures& g = other.figures_;
+  if (g.steps == 0) return;
+  other.settle();
+  const bool empty = f.steps == 0 || (f.squares == 0 && !mean_);
+  f.steps += g.steps;
+  const double factor = decay_ == 1 ? 1 : rounding::raise(std::pow(decay_, g.steps));
+  f.squares *= factor;
+  f.squares_low *= factor;
+  f.weight *= factor;
+  f.offsets = rounding::raise(f.offsets * factor);
+  settle();
+  // Room for one bit more, which the difference of two means may need.
+  const double larger = empty ? g.exponent : std::max(f.exponent, g.exponent);
+  rescale(1 + static_cast<int>(larger));
+  other.rescale(1 + static_cast<int>(larger));
+  if (mean_ && f.weight > 0 && g.weight > 0) {
+    double* to = row(filled());
+    for (index_t j = 0; j < features_; ++j) to[j] = other.mean_[j] - mean_[j];
+    const double part = g.weight / (f.weight + g.weight);
+    const double between = std::sqrt(f.weight * part);
+    const double moved = std::sqrt(dot(to, to, features_));
+    for (index_t j = 0; j < features_; ++j) mean_[j] += part * to[j];
+    const double length = std::sqrt(dot(mean_, mean_, features_));
+    const double off = between * (f.mean_error + g.mean_error);
+    f.offsets = rounding::raise(f.offsets + off * off);
+    f.mean_error = rounding::raise((1 - part) * f.mean_error + part * g.mean_error +
+                                   rounding::u * (8 * part * moved + 2 * length));
+    append(to, between);
+    shrink_if_full();
+  } else if (mean_ && g.weight > 0) {
+    std::copy_n(other.mean_, features_, mean_);
+    f.mean_error = g.mean_error;
+  }
+  // Shrinking may have made the units smaller.
+  if (f.exponent < g.exponent) rescale(static_cast<int>(g.exponent));
+  other.rescale(static_cast<int>(f.exponent));
+  f.weight += g.weight;
+  f.offsets = rounding::raise(f.offsets + g.offsets);
+  f.delta = rounding::raise(f.delta + g.delta);
+  f.rounding = rounding::raise(f.rounding + g.rounding);
+  f.squares_low += g.squares_low;
+  add_to(f.squares, f.squares_low, g.squares);
+  for (index_t i = 0; i < other.filled(); ++i) {
+    if (f.exponent < g.exponent) rescale(static_cast<int>(g.exponent));
+    const PowerOfTwo<double, double> power(static_cast<int>(g.exponent - f.exponent));
+    double* to = row(filled());
+    for (index_t j = 0; j < features_; ++j) to[j] = power(other.row(i)[j]);
+    store(to, 1);
+    shrink_if_full();
+  }
+}
+
+}  // namespace gramian

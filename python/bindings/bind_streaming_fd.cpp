@@ -1,0 +1,191 @@
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <optional>
+
+#include "gramian/frequent_directions.hpp"
+#include "gramian/random_order.hpp"
+#include "results.hpp"
+
+namespace gramian::python {
+
+namespace {
+
+/// A sketch whose memory is NumPy's: rows, stamps, figures and, if rows are centred, the mean.
+struct Sketch {
+  Sketch(Array rows, Array stamps, Array figures, std::optional<Array> mean)
+      : rows_(std::move(rows)),
+        stamps_(std::move(stamps)),
+        figures_(std::move(figures)),
+        mean_(std::move(mean)) {
+    rows_ref = rows_.ref("rows", DType::float64, true);
+    stamps_ref = stamps_.ref("stamps", DType::float64, true);
+    figures_ref = figures_.ref("figures", DType::float64, true);
+    if (mean_) mean_ref = mean_->ref("mean", DType::float64, true);
+    features = rows_ref.shape.at(1);
+    if (figures_ref.shape.at(0) != sketch_figures || stamps_ref.shape.at(0) != rows_ref.shape[0] ||
+        rows_ref.strides[0] != features || rows_ref.shape[0] % 2 != 0 ||
+        (mean_ && mean_ref.shape.at(0) != features))
+      throw py::value_error("the state of a sketch has arrays of other shapes");
+  }
+
+  FrequentDirections open(double decay) {
+    return {features,
+            rows_ref.shape[0] / 2,
+            decay,
+            rows_ref.vector<double>(),
+            stamps_ref.vector<double>(),
+            mean_ ? mean_ref.vector<double>() : nullptr,
+            reinterpret_cast<SketchFigures*>(figures_ref.data)};
+  }
+
+  index_t features = 0;
+  ArrayRef rows_ref, stamps_ref, figures_ref, mean_ref;
+
+ private:
+  Array rows_, stamps_, figures_;
+  std::optional<Array> mean_;
+};
+
+/// The state of RandomOrder, in NumPy's memory.
+struct HeavyAndLight {
+  HeavyAndLight(Array heavy, Array heavy_squares, Array vectors, Array figures)
+      : heavy_(std::move(heavy)),
+        heavy_squares_(std::move(heavy_squares)),
+        vectors_(std::move(vectors)),
+        figures_(std::move(figures)) {
+    heavy_ref = heavy_.ref("heavy", DType::float64, true);
+    squares_ref = heavy_squares_.ref("heavy_squares", DType::float64, true);
+    vectors_ref = vectors_.ref("vectors", DType::float64, true);
+    figures_ref = figures_.ref("figures", DType::float64, true);
+    features = heavy_ref.shape.at(1);
+    if (heavy_ref.strides[0] != features || squares_ref.shape.at(0) != heavy_ref.shape[0] ||
+        vectors_ref.shape.at(0) != 3 || vectors_ref.shape.at(1) != features ||
+        vectors_ref.strides[0] != features || figures_ref.shape.at(0) != random_order_figures)
+      throw py::value_error("the state has arrays of other shapes");
+  }
+
+  RandomOrder open(Sketch& sketch) {
+    if (sketch.features != features) throw py::value_error("the sketch is of another width");
+    auto* v = vectors_ref.vector<double>();
+    return {sketch.open(1),
+            features,
+            heavy_ref.vector<double>(),
+            squares_ref.vector<double>(),
+            v,
+            v + features,
+            v + 2 * features,
+            reinterpret_cast<RandomOrderFigures*>(figures_ref.data)};
+  }
+
+  index_t features = 0;
+  ArrayRef heavy_ref, squares_ref, vectors_ref, figures_ref;
+
+ private:
+  Array heavy_, heavy_squares_, vectors_, figures_;
+};
+
+}  // namespace
+
+void bind_streaming_fd(py::module_& m) {
+  m.attr("SKETCH_FIGURES") = sketch_figures;
+
+  py::class_<Sketch>(m, "Sketch", "The memory of a Frequent Directions sketch.")
+      .def(py::init<Array, Array, Array, std::optional<Array>>(), py::arg("rows"),
+           py::arg("stamps"), py::arg("figures"), py::arg("mean").none(true))
+      .def(
+          "update",
+          [](Sketch& self, double decay, Array rows, const std::string& dtype,
+             std::optional<Array> weights) {
+            const ArrayRef in = rows.ref("X", dtype_from_name(dtype), false);
+            ArrayRef w;
+            if (weights) w = weights->ref("sample_weight", DType::float64, false);
+            if (in.shape.size() != 2 || in.shape[1] != self.features ||
+                (weights && (w.shape.at(0) != in.shape[0] || w.strides[0] != 1)))
+              throw py::value_error("X or sample_weight is of another shape");
+            py::gil_scoped_release release;
+            self.open(decay).update(in, w.vector<double>());
+          },
+          py::arg("decay"), py::arg("rows"), py::arg("dtype"), py::arg("weights").none(true))
+      .def(
+          "merge",
+          [](Sketch& self, double decay, Sketch& other) {
+            if (other.features != self.features)
+              throw py::value_error("the sketches are of rows of other widths");
+            py::gil_scoped_release release;
+            FrequentDirections into = self.open(decay);
+            FrequentDirections from = other.open(decay);
+            into.merge(from);
+          },
+          py::arg("decay"), py::arg("other"))
+      .def(
+          "settle", [](Sketch& self, double decay) { self.open(decay).settle(); }, py::arg("decay"))
+      .def(
+          "shrink",
+          [](Sketch& self, double decay) {
+            py::gil_scoped_release release;
+            self.open(decay).shrink();
+          },
+          py::arg("decay"))
+      .def("error", [](Sketch& self) { return self.open(1).error(); })
+      .def(
+          "spectrum",
+          [](Sketch& self, Array values, Array vectors) {
+            const ArrayRef out = values.ref("values", DType::float64, true);
+            const ArrayRef basis = vectors.ref("vectors", DType::float64, true);
+            py::gil_scoped_release release;
+            self.open(1).spectrum(out.shape.at(0), out.vector<double>(), basis.vector<double>());
+          },
+          py::arg("values"), py::arg("vectors"))
+      .def(
+          "certificate",
+          [](Sketch& self, Array vector) {
+            const ArrayRef v = vector.ref("vector", DType::float64, false);
+            if (v.shape.at(0) != self.features || v.strides[0] != 1)
+              throw py::value_error("the vector is of another shape");
+            py::gil_scoped_release release;
+            return self.open(1).certificate(v.vector<double>());
+          },
+          py::arg("vector"));
+
+  m.attr("RANDOM_ORDER_FIGURES") = random_order_figures;
+  py::class_<HeavyAndLight>(m, "HeavyAndLight", "The memory of RandomOrderTopEigenvector.")
+      .def(py::init<Array, Array, Array, Array>(), py::arg("heavy"), py::arg("heavy_squares"),
+           py::arg("vectors"), py::arg("figures"))
+      .def(
+          "start",
+          [](HeavyAndLight& self, Sketch& sketch, std::uint64_t seed, index_t most) {
+            if (most < 0 || most > self.heavy_ref.shape[0])
+              throw py::value_error("there is no room for so many rows");
+            self.open(sketch).start(seed, most);
+          },
+          py::arg("sketch"), py::arg("seed"), py::arg("most"))
+      .def(
+          "update",
+          [](HeavyAndLight& self, Sketch& sketch, Array rows, const std::string& dtype,
+             std::optional<Array> weights) {
+            const ArrayRef in = rows.ref("X", dtype_from_name(dtype), false);
+            ArrayRef w;
+            if (weights) w = weights->ref("sample_weight", DType::float64, false);
+            if (in.shape.size() != 2 || in.shape[1] != self.features ||
+                (weights && (w.shape.at(0) != in.shape[0] || w.strides[0] != 1)))
+              throw py::value_error("X or sample_weight is of another shape");
+            RandomOrder open = self.open(sketch);
+            py::gil_scoped_release release;
+            open.update(in, w.vector<double>());
+          },
+          py::arg("sketch"), py::arg("rows"), py::arg("dtype"), py::arg("weights").none(true))
+      .def(
+          "answer",
+          [](HeavyAndLight& self, Sketch& sketch, Array vector) {
+            const ArrayRef v = vector.ref("vector", DType::float64, true);
+            if (v.shape.at(0) != self.features || v.strides[0] != 1)
+              throw py::value_error("the vector is of another shape");
+            const RandomOrder open = self.open(sketch);
+            py::gil_scoped_release release;
+            return open.answer(v.vector<double>());
+          },
+          py::arg("sketch"), py::arg("vector"));
+}
+
+}  // namespace gramian::python

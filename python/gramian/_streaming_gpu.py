@@ -1,0 +1,424 @@
+"""Streams of rows on a GPU: state on the device, large blocks; only reading a result waits.
+
+`partial_fit` of an estimator comes here with arrays on a GPU. The kernels take rows in blocks that
+are an eighth of the stream so far; what a block has gathered is part of the state, so that no rows
+are kept. `docs/streaming.md#on-a-gpu` has the mathematics, `_streaming_gpu_proof.py` the
+certificate. A state that has come to the host by `state_dict` goes on there by
+`_streaming_gpu_host.py`, with arrays of either.
+"""
+
+from __future__ import annotations
+
+import operator
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import _arrays, _backend, _streaming_gpu_host
+from ._bounds import _seed as seed_of
+from ._rsvd_rows import entries, is_sparse
+from ._streaming_batch import _checked_weights
+
+if TYPE_CHECKING:
+    from ._streaming_base import State, StreamingEstimator
+
+_DTYPES = ("float16", "bfloat16", "float32", "float64")
+_ARRAYS = ("vectors", "gathered", "figures", "totals")
+_ROWS = 3  # in "totals"
+
+# Stages end after 512 rows, 8 times as many, and so on: some fixed vectors give way to what the
+# steps have found, and all their products begin anew. So the proof has, of all but a small part of
+# the rows, products with vectors near the top.
+_FIRST_STAGE, _STAGE_GROWTH = 512, 8
+_ANCHORS = 4
+
+# A decayed row counts as one until its factor is below.
+_LEAST_FACTOR = 2.0**-1000
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What an estimator asks of the kernels: cuda/include/gramian/cuda/streaming.hpp."""
+
+    step: str  # "grid", "rate" or "adaoja"
+    live: int
+    decay: float
+    figures: Any  # NumPy's, to start from
+
+    @property
+    def columns(self) -> int:
+        return -(-(self.live + 8) // 16) * 16
+
+
+def oja_layout(rate: float | None) -> Layout:
+    """Of Oja's method with one rate, or with the grid of them."""
+    host = _streaming_gpu_host
+    figures = np.zeros((host.RATES, host.FIGURES))
+    figures[:, [host.NORM, host.START]] = 1
+    if rate is not None:
+        figures[0, host.RATE] = rate
+    return Layout("grid" if rate is None else "rate", host.RATES, 1.0, figures)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A state at the end of its block, on the host."""
+
+    vectors: Any
+    gathered: Any
+    figures: Any
+    totals: Any
+    roundings: float  # that an entry of "gathered" has passed through, at most
+    reads: int
+    stages: list[tuple[Any, Any]]  # fixed vectors and their products, of stages that have ended
+
+
+def is_here(state: State | None) -> bool:
+    """Whether a state is one of this file's."""
+    return state is not None and "position" in state
+
+
+def takes(state: State | None, x: Any) -> bool:
+    """Whether rows go on here: those on a GPU, and all that follow a state of this file's."""
+    if is_here(state):
+        return True
+    if isinstance(x, np.ndarray) or is_sparse(x):
+        return False
+    device = _arrays.array(x, "X").device
+    if device[0] == "cpu":
+        return False
+    if state is not None:
+        raise ValueError(
+            f"X lies on {device[0]}:{device[1]}; the rows before lay on the CPU. A stream begins "
+            "where it goes on"
+        )
+    return True
+
+
+def partial_fit(estimator: StreamingEstimator, x: Any, sample_weight: Any) -> State:
+    """The state after a batch; raises before anything is changed."""
+    layout = estimator._on_gpu()
+    if is_sparse(x):
+        raise TypeError("X is a sparse matrix; a stream that began on a GPU takes dense arrays")
+    batch = _checked(x, operator.index(estimator.n_features))
+    state = estimator._state
+    if state is not None:
+        _must_match(batch, state)
+    weights = _weights(batch, sample_weight)
+    if batch.device[0] == "cpu" and not np.isfinite(entries(batch)).all():
+        raise ValueError("X contains NaN or infinity")
+    if state is None:
+        state = _fresh(layout, batch, seed_of(estimator.rng))
+    elif state["device"] is None:
+        state = _moved(state, batch)
+    first = 0
+    while first < batch.shape[0]:
+        rows, held = state["position"][:2]
+        if layout.decay == 1:
+            until = _stage_end(state) - rows
+        else:
+            until = _streaming_gpu_host.stream_block(rows, batch.shape[1])
+        count = min(batch.shape[0] - first, until - held)
+        part = _arrays.Array(batch.value[first : first + count], batch.library,
+                             (count, batch.shape[1]), batch.dtype, batch.device)  # fmt: skip
+        own = None if weights is None else weights[first : first + count]
+        if layout.decay != 1:
+            own = _decayed(part, own, layout.decay)
+        _update(layout, state, part, own)
+        if layout.decay == 1 and state["position"][0] == _stage_end(state):
+            _end_stage(layout, state, batch)
+        first += count
+    return state
+
+
+def _stage_end(state: State) -> int:
+    return int(_FIRST_STAGE * _STAGE_GROWTH ** len(state["stages"]))
+
+
+def _end_stage(layout: Layout, state: State, batch: _arrays.Array) -> None:
+    """Keeps the products of the fixed vectors, and puts the steps' vectors in some's place."""
+    live = layout.live
+    with batch.library.current(batch.device):
+        vectors, gathered = state["vectors"], state["gathered"]
+        copies = [_copy(batch.library, x[live:]) for x in (vectors, gathered)]
+        state["stages"] = [*state["stages"], tuple(copies)]
+        step = 2 if layout.step == "grid" else 1  # rates side by side are alike
+        found = vectors[:live][1 if step == 2 else 0 :: step][:_ANCHORS]
+        norms = (found * found).sum(1) ** 0.5
+        vectors[live : live + len(found)] = found / norms[:, None]
+        gathered[live:] = 0
+
+
+def _copy(library: _arrays.Library, x: Any) -> Any:
+    return x.clone() if library.name == "torch" else x.copy()
+
+
+def _checked(x: Any, features: int) -> _arrays.Array:
+    batch = _arrays.array(x, "X")
+    if batch.dtype not in _DTYPES:
+        raise TypeError(f"X has dtype {batch.dtype}; it must be one of {', '.join(_DTYPES)}")
+    if len(batch.shape) != 2:
+        raise ValueError(f"X has shape {batch.shape}; it must have 2 dimensions (rows, n_features)")
+    if batch.shape[1] != features:
+        raise ValueError(f"X has {batch.shape[1]} columns; n_features is {features}")
+    if batch.shape[0] < 1:
+        raise ValueError(f"X has shape {batch.shape}; it must have at least 1 row")
+    return batch
+
+
+def _must_match(batch: _arrays.Array, state: State) -> None:
+    device = state["device"]
+    if device is not None and batch.device != device:
+        raise ValueError(
+            f"X lies on {batch.device[0]}:{batch.device[1]}; the rows before lay on "
+            f"{device[0]}:{device[1]}. state_dict() and load_state_dict() move an estimator"
+        )
+    if batch.dtype != state["dtype"] or (
+        device is not None and batch.library.name != state["library"]
+    ):
+        raise TypeError(
+            f"X is a {batch.library.name} array of {batch.dtype}; the rows before were of "
+            f"{state['library']} and {state['dtype']}"
+        )
+
+
+def _weights(batch: _arrays.Array, given: Any) -> Any:
+    """float64 on the batch's device; not a number where negative, which nobody waits to see."""
+    if given is None:
+        return None
+    on_device = not isinstance(given, np.ndarray) and hasattr(given, "__dlpack__")
+    if on_device:
+        checked = _arrays.array(given, "sample_weight")
+        if checked.device[0] == "cpu":
+            given = checked.host()
+        else:
+            return _device_weights(batch, checked)
+    weights = _checked_weights(given, batch.shape[0])
+    return batch.library.from_host(weights, batch.device)
+
+
+def _device_weights(batch: _arrays.Array, weights: _arrays.Array) -> Any:
+    if weights.device != batch.device or weights.library is not batch.library:
+        raise ValueError(
+            f"sample_weight is a {weights.library.name} array on {weights.device[0]}:"
+            f"{weights.device[1]}; X is one of {batch.library.name} on {batch.device[0]}:"
+            f"{batch.device[1]}"
+        )
+    if weights.shape != (batch.shape[0],):
+        raise ValueError(f"sample_weight has shape {weights.shape}; X has {batch.shape[0]} rows")
+    if weights.dtype not in _DTYPES:
+        raise TypeError(f"sample_weight has dtype {weights.dtype}; it must be real numbers")
+    with batch.library.current(batch.device):
+        w = _cast(batch, weights.value, "float64")
+        return batch.module.where(w >= 0, w, w * float("nan"))
+
+
+def _decayed(batch: _arrays.Array, weights: Any, decay: float) -> Any:
+    """Weights times decay^(rows of weight above 0 that follow)."""
+    module, count = batch.module, batch.shape[0]
+    with batch.library.current(batch.device):
+        if weights is None:
+            like = batch.library.empty((count,), "float64", batch.device)
+            weights = module.ones_like(like)
+        present = module.cumsum(_cast(batch, weights != 0, "float64"), 0)
+        factors = decay ** (present[-1:] - present)
+        factors = module.where(factors > _LEAST_FACTOR, factors, _LEAST_FACTOR + 0 * factors)
+        return weights * factors
+
+
+def _cast(batch: _arrays.Array, value: Any, dtype: str) -> Any:
+    kind = getattr(batch.module, dtype)
+    if batch.library.name == "torch":
+        return value.to(kind).contiguous()
+    return batch.module.ascontiguousarray(value.astype(kind, copy=False))
+
+
+# ---- State --------------------------------------------------------------------------------------
+
+
+def _fresh(layout: Layout, batch: _arrays.Array, seed: int) -> State:
+    d = batch.shape[1]
+    random = np.random.default_rng(seed)
+    vectors = np.zeros((layout.columns, d))
+    if layout.step == "adaoja":
+        start = random.standard_normal((layout.live, d))
+        vectors[: layout.live] = np.linalg.qr(start.T)[0].T
+    else:
+        one = random.standard_normal(d)
+        vectors[: layout.live] = one / np.linalg.norm(one)
+    fixed = min(layout.columns - layout.live, d)
+    basis = np.linalg.qr(random.standard_normal((d, fixed)))[0]
+    vectors[layout.live : layout.live + fixed] = basis.T
+    state: State = {
+        "dtype": batch.dtype,
+        "library": batch.library.name,
+        "device": batch.device,
+        "position": (0, 0, 0, 0, 0),
+        "vectors": vectors,
+        "gathered": np.zeros_like(vectors),
+        "figures": layout.figures,
+        "totals": np.zeros(5),
+        "stages": [],
+    }
+    return _placed(state, batch)
+
+
+def _placed(state: State, batch: _arrays.Array) -> State:
+    """The state's arrays in the batch's library, on its device."""
+
+    def up(value: Any) -> Any:
+        return batch.library.from_host(np.array(value, np.float64, order="C"), batch.device)
+
+    arrays = {name: up(state[name]) for name in _ARRAYS}
+    stages = [(up(z), up(w)) for z, w in state["stages"]]
+    return state | arrays | {"stages": stages}
+
+
+def _moved(state: State, batch: _arrays.Array) -> State:
+    """A state of the host's where the next rows lie."""
+    moved = state | {"device": batch.device, "library": batch.library.name}
+    return _placed(moved, batch)
+
+
+def on_host(state: State) -> State:
+    """A copy that is nowhere yet: NumPy's arrays. Waits for the device."""
+    down = _down(state)
+    arrays = {name: down(state[name]) for name in _ARRAYS}
+    stages = [(down(z), down(w)) for z, w in state["stages"]]
+    name = "numpy" if state["library"] == "cupy" else state["library"]
+    return state | arrays | {"stages": stages, "device": None, "library": name}
+
+
+def _down(state: State) -> Callable[[Any], Any]:
+    """NumPy's copies of the state's arrays."""
+    if state["device"] is None:
+        return np.array
+    library = _library(state)
+    return lambda x: np.array(library.to_host(x))
+
+
+def _library(state: State) -> _arrays.Library:
+    return next(k for k in _arrays.LIBRARIES if k.name == state["library"])
+
+
+# ---- Kernels ------------------------------------------------------------------------------------
+
+
+def _kernels(device: _arrays.Device) -> Any:
+    return _streaming_gpu_host if device[0] == "cpu" else _backend.for_device(device)
+
+
+def _capsules(state: State, library: _arrays.Library) -> dict[str, object]:
+    return {name: library.capsule(state[name], "float64") for name in _ARRAYS}
+
+
+def _options(layout: Layout, features: int) -> dict[str, Any]:
+    return {
+        "step": layout.step,
+        "features": features,
+        "live": layout.live,
+        "decay": float(layout.decay),
+    }
+
+
+def _update(layout: Layout, state: State, batch: _arrays.Array, weights: Any) -> None:
+    options = _options(layout, batch.shape[1])
+    if batch.device[0] == "cpu":
+        arrays = {name: batch.library.to_numpy(state[name]) for name in _ARRAYS}
+        own = None if weights is None else batch.library.to_numpy(weights)
+        state["position"] = _streaming_gpu_host.stream_update(
+            **options, **arrays, position=state["position"], rows=entries(batch), weights=own
+        )
+        return
+    library = batch.library
+    state["position"] = tuple(
+        _kernels(batch.device).stream_update(
+            **options,
+            **_capsules(state, library),
+            position=state["position"],
+            rows=batch.capsule(),
+            dtype=batch.dtype,
+            weights=None if weights is None else library.capsule(weights, "float64"),
+            device=batch.device[1],
+            stream=batch.stream(),
+            allocate=batch.scratch,
+        )
+    )
+
+
+def reading(layout: Layout, state: State, features: int) -> Reading:
+    """The state as it is once its block has ended; waits for the device."""
+    options = _options(layout, features)
+    if state["device"] is None or state["device"][0] == "cpu":
+        host = {name: _down(state)(state[name]) for name in _ARRAYS}
+        position = _streaming_gpu_host.stream_finish(**options, **host, position=state["position"])
+    else:
+        library, device = _library(state), state["device"]
+        with library.current(device):
+            copies = {name: _copy(library, state[name]) for name in _ARRAYS}
+        like = _arrays.Array(copies["totals"], library, (5,), "float64", device)
+        position = _kernels(device).stream_finish(
+            **options,
+            **_capsules(copies, library),
+            position=state["position"],
+            device=device[1],
+            stream=like.stream(),
+            allocate=like.scratch,
+        )
+        host = {name: library.to_host(value) for name, value in copies.items()}
+    reads, depth = position[3:]
+    # Each read adds what it found, and multiplies by the decay.
+    roundings = float(depth + 10 * reads)
+    down = _down(state)
+    stages = [(down(z), down(w)) for z, w in state["stages"]]
+    return Reading(**host, roundings=roundings, reads=reads, stages=stages)
+
+
+def samples(state: State) -> int:
+    """Rows of nonzero weight; waits for the device."""
+    if state["device"] is None:
+        return _count(state["totals"][_ROWS])
+    return _count(_library(state).to_host(state["totals"])[_ROWS])
+
+
+def _count(rows: float) -> int:
+    return int(rows) if np.isfinite(rows) else 0
+
+
+def as_given(state: State, values: Any) -> Any:
+    """NumPy's numbers as an array like the caller's."""
+    library, device = _library(state), state["device"]
+    if device is None or device[0] == "cpu":
+        return library.from_numpy(values, state["dtype"])
+    with library.current(device):
+        if isinstance(values, np.ndarray):
+            values = library.from_host(values, device)
+        if library.name == "torch":
+            return values.to(getattr(sys.modules["torch"], state["dtype"]))
+        return values.astype(_arrays._numpy_dtype(state["dtype"]), copy=False)
+
+
+def transform(state: State, x: Any, vectors: Any) -> Any:
+    """Coordinates of rows along vectors of the host's, where the rows lie."""
+    batch = _checked(x, vectors.shape[1])
+    _must_match(batch, state)
+    turned = np.ascontiguousarray(vectors.T)
+    if batch.device[0] == "cpu":
+        return batch.library.from_numpy(entries(batch).astype(np.float64) @ turned, batch.dtype)
+    with batch.library.current(batch.device):
+        wide = _cast(batch, batch.value, "float64")
+        return as_given(state, wide @ batch.library.from_host(turned, batch.device))
+
+
+def nbytes_bound(layout: Layout, features: int, batch: int) -> int:
+    """Device memory of the state, of a call and of a reading."""
+    stages = 2 * (layout.columns - layout.live) * features * 20  # of 8^20 rows
+    state = 8 * (2 * layout.columns * features + stages + layout.figures.size + 5)
+    blocks = 1 << max(0, -(-features // 512) - 1).bit_length()
+    parts = 8 * max(1, 128 // blocks) * (layout.columns * features + 3)
+    products = 8 * min(batch, 65536) * layout.columns
+    gram = 8 * 4 * layout.live**2 * 66
+    return int(2 * state + parts + products + gram + 40 * batch + 2**16)

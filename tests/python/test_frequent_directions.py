@@ -1,0 +1,361 @@
+"""FrequentDirections: its bounds hold, sketches merge, streams may be cut anywhere."""
+
+import functools
+import math
+import pickle
+import subprocess
+import sys
+
+import gramian as gm
+import numpy as np
+import pytest
+import scipy.sparse
+import sklearn.base
+
+from tests.reference import streams
+
+
+def cut(rng, n):
+    """A stream of n rows cut into calls at random."""
+    ends = np.unique(np.append(rng.integers(1, n + 1, rng.integers(0, 4)), n))
+    return list(zip(np.append(0, ends[:-1]), ends, strict=True))
+
+
+def fed(estimator, x, weights, pieces):
+    for a, b in pieces:
+        estimator.partial_fit(x[a:b], None if weights is None else weights[a:b])
+    return estimator
+
+
+def random_case(rng):
+    d, size = int(rng.integers(1, 9)), int(rng.integers(1, 7))
+    n = int(rng.integers(1, 50))
+    x = streams.rows(rng, str(rng.choice(streams.KINDS)), n, d)
+    x = x.astype(rng.choice([np.float32, np.float64]))
+    weights = rng.choice([0.0, 0.5, 1.0, 3.0, 1e4], n) if rng.random() < 0.3 else None
+    decay = float(rng.choice([1.0, 1.0, 0.99, 0.5]))
+    return x, weights, {"decay": decay, "center": bool(rng.random() < 0.3)}, d, size
+
+
+def merged(rng, parts):
+    """A tree of merges that keeps the order of the parts."""
+    parts = list(parts)
+    while len(parts) > 1:
+        i = int(rng.integers(len(parts) - 1))
+        parts[i : i + 2] = [parts[i].merge(parts[i + 1])]
+    return parts[0]
+
+
+def check_bounds(sketch, a):
+    """covariance_error_bound_, frobenius_squared_, certificate_ against float64's SVD of A."""
+    b = np.asarray(sketch.sketch_, np.float64)
+    error = np.linalg.norm(a.T @ a - b.T @ b, 2)
+    squares = float((a * a).sum())
+    assert error <= sketch.covariance_error_bound_ + 1e-14 * max(a.shape) * squares
+    assert sketch.frobenius_squared_ == pytest.approx(squares, rel=1e-6, abs=1e-300)
+    truth = streams.top(a)
+    if truth is not None:
+        vector, unsure = truth
+        true = streams.sine(sketch.components_[0], vector)
+        assert true <= sketch.certificate_ + unsure
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_bounds_hold_for_any_stream_and_any_tree_of_merges(seed):
+    rng = np.random.default_rng([seed, 1])
+    finite = 0
+    for _ in range(100):
+        x, weights, options, d, size = random_case(rng)
+        pieces = cut(rng, len(x))
+        if rng.random() < 0.5:
+            sketch = fed(gm.FrequentDirections(d, size, **options), x, weights, pieces)
+        else:
+            parts = [gm.FrequentDirections(d, size, **options)]
+            for piece in pieces:
+                parts.append(fed(gm.FrequentDirections(d, size, **options), x, weights, [piece]))
+            sketch = merged(rng, parts)
+        a = streams.stacked(x, weights, **options)
+        if sketch.n_samples_seen_ == 0:
+            continue
+        # Centring by a mean in float64 leaves an error that float64's own truth has as well.
+        if options["center"] and np.abs(x).max() > 1e3 * np.abs(a).max():
+            continue
+        check_bounds(sketch, a)
+        finite += math.isfinite(sketch.certificate_)
+    assert finite > 20
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_certificates_hold_to_the_last_digit(seed):
+    rng = np.random.default_rng([seed, 2])
+    checked = 0
+    for _ in range(25):
+        x, weights, options, _, size = random_case(rng)
+        d = min(x.shape[1], 4)
+        x = x[:, :d]
+        sketch = fed(gm.FrequentDirections(d, size, **options), x, weights, cut(rng, len(x)))
+        if sketch.n_samples_seen_ and math.isfinite(sketch.certificate_):
+            true = streams.exact_sine(x, sketch.components_[0], weights, **options)
+            assert true <= sketch.certificate_
+            checked += 1
+    assert checked >= 5
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_certificate_is_tight_where_nothing_was_shrunk(dtype):
+    rng = np.random.default_rng(3)
+    x = (rng.standard_normal((500, 3)) * [3, 2, 1]) @ rng.standard_normal((3, 40))
+    sketch = gm.FrequentDirections(40, 6).partial_fit(x.astype(dtype))
+    assert sketch.certificate_ < (1e-9 if dtype == np.float64 else 1e-6)
+
+
+def test_eigenvalues_that_stand_out_are_close():
+    x = np.random.default_rng(14).standard_normal((3000, 100)) * np.arange(1, 101) ** -1.0
+    true = np.linalg.svd(x, compute_uv=False) ** 2 / 3000
+    sketch = gm.FrequentDirections(100, 8).partial_fit(x)
+    np.testing.assert_allclose(sketch.explained_variance_[:3], true[:3], rtol=0.01)
+    assert (np.diff(sketch.explained_variance_) <= 0).all()
+    assert sketch.explained_variance_.sum() * 3000 <= sketch.frobenius_squared_ * (1 + 1e-9)
+
+
+def test_nothing_is_certified_where_the_top_eigenvalue_is_repeated():
+    for size in (1, 2, 5, 8):
+        for repeats in (1, 3, 10):
+            x = np.tile(np.eye(5)[::-1] * 2.0**7, (repeats, 1))
+            sketch = gm.FrequentDirections(5, size).partial_fit(x)
+            assert sketch.certificate_ == math.inf
+
+
+def test_certificate_is_small_where_one_direction_has_almost_all_energy():
+    rng = np.random.default_rng(4)
+    for size in (1, 2, 8):
+        for _ in range(50):
+            noise = rng.standard_normal((300, 30))
+            v = rng.standard_normal(30)
+            x = rng.standard_normal((300, 1)) * v
+            x += noise * 0.095 * np.linalg.norm(x) / np.linalg.norm(noise)
+            assert np.linalg.norm(x) ** 2 <= 1.01 * np.linalg.norm(x, 2) ** 2
+            assert gm.FrequentDirections(30, size).partial_fit(x).certificate_ < 0.011 / size
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_error_bound_is_that_of_the_papers(seed):
+    rng = np.random.default_rng([seed, 5])
+    x = rng.standard_normal((400, 30)) * np.arange(1, 31) ** -0.7
+    squares = np.linalg.svd(x, compute_uv=False) ** 2
+    sketches = [gm.FrequentDirections(30, 10).partial_fit(p) for p in np.array_split(x, 7)]
+    whole = gm.FrequentDirections(30, 10).partial_fit(x)
+    for sketch in (whole, merged(rng, sketches)):
+        for k in range(11):
+            assert sketch.covariance_error_bound_ <= (1 + 1e-9) * squares[k:].sum() / (11 - k)
+        b = sketch.sketch_
+        values = np.linalg.eigvalsh(x.T @ x - b.T @ b)
+        assert values[0] > -1e-9 * squares[0]
+
+
+@pytest.mark.parametrize("center", [False, True])
+def test_cuts_readings_and_resuming_leave_the_bits_alone(center):
+    rng = np.random.default_rng(6)
+    x = rng.standard_normal((203, 12)).astype(np.float32) * rng.lognormal(size=(203, 1)).astype(
+        "f4"
+    )
+    make = functools.partial(gm.FrequentDirections, 12, 5, decay=0.97, center=center)
+    whole = make().partial_fit(x)
+    cut_up = make()
+    for i, (a, b) in enumerate([(0, 1), (1, 2), (2, 20), (20, 61), (61, 203)]):
+        cut_up.partial_fit(x[a:b])
+        assert cut_up.components_ is not None
+        if i == 2:
+            cut_up = pickle.loads(pickle.dumps(cut_up))
+        if i == 3:
+            cut_up = make().load_state_dict(cut_up.state_dict())
+    for name in ("components_", "sketch_", "explained_variance_"):
+        assert getattr(whole, name).tobytes() == getattr(cut_up, name).tobytes()
+    for name in ("certificate_", "covariance_error_bound_", "frobenius_squared_"):
+        assert getattr(whole, name) == getattr(cut_up, name)
+
+
+def test_merging_leaves_both_as_they_were():
+    rng = np.random.default_rng(7)
+    one = gm.FrequentDirections(9, 3, center=True).partial_fit(rng.standard_normal((20, 9)))
+    two = gm.FrequentDirections(9, 4, center=True).partial_fit(rng.standard_normal((1, 9)))
+    before = [pickle.dumps(e.state_dict()) for e in (one, two)]
+    assert one.merge(two).n_samples_seen_ == two.merge(one).n_samples_seen_ == 21
+    assert one.merge(two).sketch_.shape == (3, 9)
+    assert [pickle.dumps(e.state_dict()) for e in (one, two)] == before
+
+
+def test_merging_with_empty_sketches():
+    empty = gm.FrequentDirections(4, 2)
+    one = gm.FrequentDirections(4, 2).partial_fit(np.arange(20.0).reshape(5, 4))
+    with pytest.raises(ValueError, match="no rows"):
+        empty.merge(gm.FrequentDirections(4, 2)).sketch_  # noqa: B018
+    for both in (empty.merge(one), one.merge(empty)):
+        assert both.n_samples_seen_ == 5
+        np.testing.assert_allclose(both.sketch_, one.sketch_, atol=1e-12)
+        both.partial_fit(np.ones((3, 4)))
+    assert one.n_samples_seen_ == 5
+
+
+def test_merging_asks_for_the_same_stream():
+    one = gm.FrequentDirections(4, 2).partial_fit(np.ones((1, 4)))
+    with pytest.raises(TypeError, match="other is a int"):
+        one.merge(3)
+    with pytest.raises(ValueError, match="n_features"):
+        one.merge(gm.FrequentDirections(5, 2))
+    with pytest.raises(ValueError, match="decay"):
+        one.merge(gm.FrequentDirections(4, 2, decay=0.5))
+    with pytest.raises(ValueError, match="center"):
+        one.merge(gm.FrequentDirections(4, 2, center=True))
+    with pytest.raises(TypeError, match="float32"):
+        one.merge(gm.FrequentDirections(4, 2).partial_fit(np.ones((1, 4), np.float32)))
+
+
+def test_sketch_of_all_directions_is_exact():
+    rng = np.random.default_rng(8)
+    x = rng.standard_normal((60, 6)) + 3
+    w = rng.choice([0.0, 1.0, 2.0], 60)
+    for options in ({}, {"center": True}, {"decay": 0.9}, {"decay": 0.9, "center": True}):
+        sketch = gm.FrequentDirections(6, 6, **options).partial_fit(x, w)
+        a = streams.stacked(x, w, **options)
+        s, vh = np.linalg.svd(a)[1:]
+        rows = int((w > 0).sum()) - options.get("center", False)
+        np.testing.assert_allclose(sketch.explained_variance_, s**2 / rows, rtol=1e-10)
+        np.testing.assert_allclose(np.abs((sketch.components_ * vh).sum(1)), 1, atol=1e-10)
+        assert sketch.n_samples_seen_ == (w > 0).sum()
+        if "center" in options:
+            weights = w[w > 0] * options.get("decay", 1.0) ** np.arange((w > 0).sum() - 1, -1, -1.0)
+            np.testing.assert_allclose(sketch.mean_, np.average(x[w > 0], axis=0, weights=weights))
+
+
+def test_integer_weights_are_repeated_rows():
+    rng = np.random.default_rng(9)
+    x, w = rng.standard_normal((20, 5)), rng.integers(0, 4, 20)
+    for center in (False, True):
+        one = gm.FrequentDirections(5, 5, center=center).partial_fit(x, w)
+        many = gm.FrequentDirections(5, 5, center=center).partial_fit(np.repeat(x, w, axis=0))
+        np.testing.assert_allclose(one.frobenius_squared_, many.frobenius_squared_)
+        np.testing.assert_allclose(one.components_, many.components_, atol=1e-9)
+
+
+@pytest.mark.parametrize(("dtype", "scales"), [("f4", (1e-30, 1e30)), ("f8", (1e-300, 1e300))])
+def test_results_do_not_depend_on_the_scale(dtype, scales):
+    x = np.random.default_rng(10).standard_normal((40, 6)).astype(dtype)
+    for center in (False, True):
+        base = gm.FrequentDirections(6, 3, center=center).partial_fit(x)
+        for scale in scales:
+            power = 2.0 ** math.floor(math.log2(scale))
+            scaled = (x.astype("f8") * power).astype(dtype)
+            other = gm.FrequentDirections(6, 3, center=center).partial_fit(scaled)
+            assert other.components_.tobytes() == base.components_.tobytes()
+            assert other.certificate_ == base.certificate_
+            np.testing.assert_allclose(other.sketch_ / power, base.sketch_, rtol=1e-6, atol=1e-7)
+
+
+def test_a_bad_batch_changes_nothing():
+    rng = np.random.default_rng(11)
+    sketch = gm.FrequentDirections(5, 2).partial_fit(rng.standard_normal((9, 5)))
+    before = pickle.dumps(sketch.state_dict())
+    bad = rng.standard_normal((8, 5))
+    bad[7, 4] = math.nan
+    for batch, error in (
+        (bad, ValueError),
+        (np.where(np.isnan(bad), np.inf, bad), ValueError),
+        (np.ones((3, 4)), ValueError),
+        (np.ones((0, 5)), ValueError),
+        (np.ones(5), ValueError),
+        (np.ones((3, 5), np.float32), TypeError),
+        (np.ones((3, 5), int), TypeError),
+        ([[1.0] * 5], TypeError),
+    ):
+        with pytest.raises(error):
+            sketch.partial_fit(batch)
+        assert pickle.dumps(sketch.state_dict()) == before
+    for weights in (np.ones(2), -np.ones(3), np.full(3, math.nan)):
+        with pytest.raises(ValueError, match="sample_weight"):
+            sketch.partial_fit(np.ones((3, 5)), weights)
+        assert pickle.dumps(sketch.state_dict()) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("n_features", 0), ("sketch_size", 0), ("decay", 0.0), ("decay", 1.5), ("center", 1)],
+)
+def test_parameters_are_checked_and_named(name, value):
+    arguments = {"n_features": 3, "sketch_size": 2} | {name: value}
+    with pytest.raises((TypeError, ValueError), match=name):
+        gm.FrequentDirections(**arguments).partial_fit(np.ones((1, 3)))
+
+
+def test_sparse_rows_give_the_bits_of_dense_ones():
+    x = scipy.sparse.random(200, 30, 0.1, format="csr", rng=np.random.default_rng(12))
+    for center in (False, True):
+        sparse = gm.FrequentDirections(30, 5, center=center).partial_fit(x)
+        dense = gm.FrequentDirections(30, 5, center=center).partial_fit(x.toarray())
+        assert sparse.sketch_.tobytes() == dense.sketch_.tobytes()
+        np.testing.assert_allclose(sparse.transform(x), dense.transform(x.toarray()))
+
+
+def test_a_direction_that_grows_late_is_found():
+    # Truncated incremental SVD keeps the five unit rows and drops each small one as it comes.
+    x = np.vstack([np.eye(6)[:5], np.tile(0.1 * np.eye(6)[5], (2000, 1))])
+    sketch = gm.FrequentDirections(6, 5)
+    for row in x:
+        sketch.partial_fit(row[None])
+    assert abs(sketch.components_[0, 5]) > 1 - 1e-12
+    assert sketch.certificate_ < 0.06
+
+
+def test_scikit_learn_clones_and_sets_parameters():
+    sketch = gm.FrequentDirections(4, 2, decay=0.5)
+    copy = sklearn.base.clone(sketch)
+    assert copy.get_params() == sketch.get_params()
+    assert copy.set_params(sketch_size=3).sketch_size == 3
+    x = np.random.default_rng(13).standard_normal((30, 4))
+    np.testing.assert_allclose(copy.fit_transform(x), x @ copy.components_.T)
+    assert copy.fit(x).n_samples_seen_ == 30
+
+
+def test_arrays_of_torch_come_back_as_such():
+    torch = pytest.importorskip("torch")
+    x = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        sketch = gm.FrequentDirections(8, 8).partial_fit(x.to(dtype))
+        assert sketch.components_.dtype == sketch.sketch_.dtype == dtype
+        a = x.to(dtype).double().numpy()
+        b = sketch.sketch_.double().numpy()
+        assert np.linalg.norm(a.T @ a - b.T @ b, 2) <= sketch.covariance_error_bound_
+        vector, _ = streams.top(a)
+        assert streams.sine(sketch.components_[0].double().numpy(), vector) <= sketch.certificate_
+
+
+MEMORY = """
+import resource
+import numpy as np
+import gramian as gm
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+d, size, batch = 20000, 64, 500
+rng = np.random.default_rng(0)
+x = rng.standard_normal((batch, d), dtype=np.float32)
+small = gm.FrequentDirections(d, 1).partial_fit(x[:3])  # what is loaded at the first call
+small.components_
+before = peak()
+sketch = gm.FrequentDirections(d, size)
+for _ in range(3):
+    sketch.partial_fit(x)
+    sketch.components_
+sketch.merge(sketch)
+print(peak() - before, sketch.nbytes_bound(batch))
+"""
+
+
+def test_memory_stays_within_its_bound():
+    run = subprocess.run(
+        [sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True, timeout=300
+    )
+    used, bound = map(int, run.stdout.split())
+    assert used <= bound
+    assert bound < 40 * 8 * 20000 * 64 + 8 * 8 * 500 * 20000
