@@ -120,6 +120,44 @@ void bind_cuda_streaming(py::module_& m) {
       py::arg("gathered"), py::arg("figures"), py::arg("totals"), py::arg("position"),
       py::arg("device"), py::arg("stream"), py::arg("allocate"),
       "Queues the end of a block that is not full.");
+
+  m.def(
+      "sketch_update",
+      [](index_t features, index_t size, double decay, bool decayed, const Array& held,
+         const Array& factors, const Array& totals, index_t filled, const Array& rows,
+         const std::string& dtype, const std::optional<Array>& weights, int device,
+         std::uintptr_t stream, const py::function& allocate) {
+        using Layout = cuda::SketchLayout;
+        const Place place = gpu(device);
+        Layout layout;
+        layout.features = features;
+        layout.size = size;
+        layout.decay = decay;
+        layout.decayed = decayed;
+        if (features < 1 || size < 1 || size > Layout::most_size)
+          throw py::value_error("no sketch has that many rows");
+        if (filled < 0 || filled >= layout.held())
+          throw py::value_error("filled must be below the number of rows held");
+        const index_t m = layout.held();
+        const cuda::SketchState state{
+            doubles(held, "held", {features, m}, true, place),
+            doubles(factors, "factors", {m}, true, place),
+            doubles(totals, "totals", {Layout::figure_count}, true, place)};
+        const ArrayRef x = rows.ref("rows", dtype_from_name(dtype), false, place);
+        if (x.shape.size() != 2 || x.shape[1] != features)
+          throw py::value_error("rows must be (n, features)");
+        const double* own =
+            weights ? doubles(*weights, "weights", {x.shape[0]}, false, place) : nullptr;
+        const cuda::Queue queue = queue_of(device, stream);
+        const DeviceMemory memory(cuda::sketch_workspace(queue, layout, filled, x.shape[0]), place,
+                                  allocate);
+        const py::gil_scoped_release release;
+        return cuda::sketch_update(queue, layout, state, filled, x, own, memory.workspace());
+      },
+      py::arg("features"), py::arg("size"), py::arg("decay"), py::arg("decayed"), py::arg("held"),
+      py::arg("factors"), py::arg("totals"), py::arg("filled"), py::arg("rows"), py::arg("dtype"),
+      py::arg("weights").none(true), py::arg("device"), py::arg("stream"), py::arg("allocate"),
+      "Queues the work on rows; returns how many the sketch holds then.");
 }
 
 }  // namespace gramian::python

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _arrays, _cpu
-from ._rsvd_rows import entries
+from . import _arrays, _streaming_gpu, _streaming_gpu_sketch
+from ._frequent_directions_state import (
+    EXPONENT,
+    FILLED,
+    SQUARES,
+    SQUARES_LOW,
+    eigen_bytes,
+    eigenvalues,
+    open_sketch,
+    power,
+    rescale_sketch,
+    rounded_up,
+    rounding_of,
+    sketch_state,
+    update_sketch,
+    wide,
+)
 from ._streaming_base import State, StreamingEstimator, copied
 from ._streaming_batch import Batch, checked_number, checked_size
-
-# Places in SketchFigures, cpp/include/gramian/frequent_directions.hpp, that Python looks at.
-_FILLED, _EXPONENT, _DELTA, _SQUARES, _SQUARES_LOW = 2, 3, 4, 6, 7
 
 
 class Reading(NamedTuple):
@@ -26,81 +37,6 @@ class Reading(NamedTuple):
     sketch: Any
     covariance_error_bound: float
     mean: Any
-
-
-def sketch_state(features: int, size: int, center: bool) -> State:
-    """The memory of an empty sketch."""
-    state: State = {
-        "rows": np.zeros((2 * size, features)),
-        "stamps": np.zeros(2 * size),
-        "figures": np.zeros(_cpu.SKETCH_FIGURES),
-    }
-    return state | {"mean": np.zeros(features)} if center else state
-
-
-def open_sketch(state: State) -> _cpu.Sketch:
-    """The kernels' view of that memory."""
-    mean = state.get("mean")
-    return _cpu.Sketch(
-        state["rows"].__dlpack__(),
-        state["stamps"].__dlpack__(),
-        state["figures"].__dlpack__(),
-        None if mean is None else mean.__dlpack__(),
-    )
-
-
-def update_sketch(state: State, decay: float, rows: Any, weights: Any) -> None:
-    """Adds checked rows of float32 or float64."""
-    open_sketch(state).update(
-        decay,
-        rows.__dlpack__(max_version=(1, 1)),
-        rows.dtype.name,
-        None if weights is None else np.ascontiguousarray(weights).__dlpack__(),
-    )
-
-
-def eigen_bytes(rows: int, features: int) -> int:
-    """What eigenvalues and eigenvectors of the Gram matrix of so many rows take at most.
-
-    Matrices of that order, with LAPACK's memory, and a packed block of the product.
-    """
-    return 8 * (11 * (rows + 8) ** 2 // 2 + (rows + 32) * min(features, 512)) + 2**14
-
-
-def rescale_sketch(state: State, shift: int) -> None:
-    """What is held is to be multiplied by 2^-shift; an empty sketch has no unit yet."""
-    if state["figures"][_SQUARES] > 0 or ("mean" in state and state["mean"].any()):
-        state["figures"][_EXPONENT] -= shift
-
-
-def eigenvalues(values: Any, figures: Any) -> Any:
-    """Estimates of the eigenvalues of A^T A from those of B^T B.
-
-    They are between mu and mu + Delta. Directions that stand out have lost Delta at every
-    shrinking, so the upper end it is, as far as the energy of all rows goes.
-    """
-    estimates = np.array(values)
-    left = float(figures[_SQUARES])
-    for i, value in enumerate(values):
-        estimates[i] = max(value, min(value + figures[_DELTA], left))
-        left -= estimates[i]
-    return np.minimum.accumulate(estimates)
-
-
-def rounded_up(value: float, exponent: int) -> float:
-    """value * 2^exponent, or the next number above it where that is not exact; no OverflowError."""
-    try:
-        result = math.ldexp(value, exponent)
-    except OverflowError:
-        return math.inf
-    return math.nextafter(result, math.inf) if value > 0 and result < 1e-290 else result
-
-
-def _power(value: float, exponent: int) -> float:
-    try:
-        return math.ldexp(value, exponent)
-    except OverflowError:
-        return math.inf
 
 
 class FrequentDirections(StreamingEstimator):
@@ -150,7 +86,9 @@ class FrequentDirections(StreamingEstimator):
     -----
     About :math:`10 \ell d` floating-point operations a row, and an eigenvalue problem of order
     :math:`2\ell` every :math:`\ell` rows. The bits of a result do not depend on how rows are cut
-    into calls. Proofs: docs/streaming_frequent_directions.md.
+    into calls. On a GPU, which takes `sketch_size` up to 128 and no `center`, that holds without
+    weights and `decay`, else up to rounding; `partial_fit` and `merge` wait for nothing there.
+    Proofs: docs/streaming_frequent_directions.md.
 
     References
     ----------
@@ -207,6 +145,22 @@ class FrequentDirections(StreamingEstimator):
     def _rescale(self, state: State, shift: int) -> None:
         rescale_sketch(state, shift)
 
+    def _fit_on_gpu(self, x: Any, sample_weight: Any) -> State:
+        return _streaming_gpu_sketch.fit(self, x, sample_weight)
+
+    def _read_on_gpu(self) -> Reading:
+        state = _streaming_gpu_sketch.host_state(self)
+        if state is not None:
+            return self._finish(state)
+        d, size = self.n_features, self.sketch_size
+        count = min(size, d)
+        shapes = ((count, d), (count,), (size, d))
+        vectors, values, rows = (self._as_given(np.full(shape, np.nan)) for shape in shapes)
+        return Reading(vectors, values, np.inf, np.nan, rows, np.inf, None)
+
+    def _gpu_bytes(self, batch: int) -> int:
+        return _streaming_gpu_sketch.nbytes_bound(self.n_features, self.sketch_size, batch)
+
     def _finish(self, state: State) -> Reading:
         decay = float(self.decay)
         d = state["rows"].shape[1]
@@ -214,27 +168,27 @@ class FrequentDirections(StreamingEstimator):
         count = min(size, d)
         sketch = open_sketch(state)
         sketch.settle(decay)
-        unit = int(state["figures"][_EXPONENT]) + state["exponent"]
+        unit = int(state["figures"][EXPONENT]) + state["exponent"]
         values, vectors = np.zeros(count), np.zeros((count, d))
         sketch.spectrum(values.__dlpack__(), vectors.__dlpack__())
         components = self._as_given(vectors)
         # The vector as it is handed out, rounded to the caller's precision.
-        first = np.array(_wide(components)[0])
+        first = np.array(wide(components)[0])
         certificate = sketch.certificate(first.__dlpack__())
-        squares = float(state["figures"][_SQUARES] + state["figures"][_SQUARES_LOW])
-        frobenius = _power(squares, 2 * unit)
+        squares = float(state["figures"][SQUARES] + state["figures"][SQUARES_LOW])
+        frobenius = power(squares, 2 * unit)
         values = eigenvalues(values, state["figures"])
         rows = int(state["n_samples"]) - bool(self.center)
         with np.errstate(over="ignore"):
             variance = np.ldexp(values / rows if rows else values, 2 * unit)
             variance = self._as_given(variance)
         sketch.shrink(decay)
-        unit = int(state["figures"][_EXPONENT]) + state["exponent"]
+        unit = int(state["figures"][EXPONENT]) + state["exponent"]
         error = rounded_up(sketch.error(), 2 * unit)
         held = np.ldexp(state["rows"][:size], unit)
-        held[int(state["figures"][_FILLED]) :] = 0
+        held[int(state["figures"][FILLED]) :] = 0
         given = self._as_given(held)
-        error += _rounding(held, _wide(given))
+        error += rounding_of(held, wide(given))
         mean = None
         if self.center:
             mean = self._as_given(np.ldexp(state["mean"], unit))
@@ -276,6 +230,9 @@ class FrequentDirections(StreamingEstimator):
             if mine != its:
                 raise ValueError(f"other has {name}={its!r}; here it is {mine!r}")
         merged = type(self)(**self.get_params())
+        if _streaming_gpu.is_here(self._state) or _streaming_gpu.is_here(other._state):
+            merged._state = _streaming_gpu_sketch.merged(self, other)
+            return merged
         if other._state is None:
             merged._state = None if self._state is None else copied(self._state)
             return merged
@@ -296,7 +253,7 @@ class FrequentDirections(StreamingEstimator):
             mine = copied(mine)
         if not mine["any"]:
             mine["exponent"] = theirs["exponent"]
-        theirs["figures"][_EXPONENT] += theirs["exponent"] - mine["exponent"]
+        theirs["figures"][EXPONENT] += theirs["exponent"] - mine["exponent"]
         open_sketch(mine).merge(float(self.decay), open_sketch(theirs))
         mine["n_samples"] += theirs["n_samples"]
         mine["any"] = mine["any"] or theirs["any"]
@@ -316,9 +273,11 @@ class FrequentDirections(StreamingEstimator):
             Of X's library and dtype.
         """
         reading = self._finished()
-        basis = _wide(reading.components)
+        basis = wide(reading.components)
+        if self._state is not None and _streaming_gpu.is_here(self._state):
+            return _streaming_gpu.transform(self._state, X, basis)
         batch = Batch(X, None, basis.shape[1])
-        mean = 0.0 if reading.mean is None else _wide(reading.mean)
+        mean = 0.0 if reading.mean is None else wide(reading.mean)
         parts = [(rows - mean) @ basis.T for rows, _, _ in batch.pieces()]
         library = next(k for k in _arrays.LIBRARIES if k.name == batch.library)
         return library.from_numpy(np.concatenate(parts), batch.dtype)
@@ -378,18 +337,3 @@ class FrequentDirections(StreamingEstimator):
         """Always "ok": rows in any order give a sketch."""
         self._finished()
         return "ok"
-
-
-def _wide(values: Any) -> Any:
-    """An array of the caller's library in float64."""
-    return entries(_arrays.array(values, "values")).astype(np.float64, copy=False)
-
-
-def _rounding(exact: Any, given: Any) -> float:
-    """Bound on what rounding the sketch to the caller's precision does to B^T B."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        off = float(np.linalg.norm(given - exact)) * (1 + 1e-6)
-        if off == 0:
-            return 0.0
-        size = float(np.linalg.norm(exact)) * (1 + 1e-6)
-        return off * (2 * size + off)

@@ -8,17 +8,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _cpu
-from ._frequent_directions import (
-    _EXPONENT,
-    _SQUARES,
-    _SQUARES_LOW,
-    _power,
-    _wide,
+from ._frequent_directions_state import (
+    EXPONENT,
+    SQUARES,
+    SQUARES_LOW,
     eigen_bytes,
     eigenvalues,
     open_sketch,
+    power,
     rescale_sketch,
     sketch_state,
+    wide,
 )
 from ._streaming_base import State, StreamingEstimator
 from ._streaming_batch import checked_size
@@ -151,7 +151,7 @@ class RandomOrderTopEigenvector(StreamingEstimator):
         vector = np.zeros(d)
         eigenvalue = _open(state).answer(sketch, vector.__dlpack__())
         sketch.settle(1.0)
-        unit = int(state["figures"][_EXPONENT])
+        unit = int(state["figures"][EXPONENT])
         values, vectors = np.zeros(min(2, d)), np.zeros((min(2, d), d))
         sketch.spectrum(values.__dlpack__(), vectors.__dlpack__())
         if not vector.any():
@@ -166,18 +166,18 @@ class RandomOrderTopEigenvector(StreamingEstimator):
                 top = eigenvalues(values, state["figures"])[0]
                 eigenvalue = float(np.ldexp(top, 2 * unit))
         unit += state["exponent"]
-        squares = float(state["figures"][_SQUARES] + state["figures"][_SQUARES_LOW])
+        squares = float(state["figures"][SQUARES] + state["figures"][SQUARES_LOW])
         with np.errstate(over="ignore"):
             variance = np.ldexp(
                 np.array([eigenvalue]) / max(1, state["n_samples"]), 2 * state["exponent"]
             )
             variance = self._as_given(variance)
-        return Reading(components, variance, certificate, _power(squares, 2 * unit))
+        return Reading(components, variance, certificate, power(squares, 2 * unit))
 
     def _certified(self, sketch: _cpu.Sketch, vector: Any) -> tuple[Any, float]:
         """A unit vector as it is handed out, in the caller's precision, with what holds for it."""
         components = self._as_given(vector[None].copy())
-        given = np.array(_wide(components)[0])
+        given = np.array(wide(components)[0])
         return components, sketch.certificate(given.__dlpack__())
 
     def _scratch_bytes(self, piece: int) -> int:

@@ -100,6 +100,17 @@ class StreamingEstimator(Parameters):
         """The results of a state on a GPU, read there."""
         raise NotImplementedError
 
+    def _fit_on_gpu(self, x: Any, sample_weight: Any) -> State:
+        return _streaming_gpu.partial_fit(self, x, sample_weight)
+
+    def _read_on_gpu(self) -> Any:
+        assert self._state is not None
+        d = operator.index(self.n_features)
+        return self._finish_on_gpu(_streaming_gpu.reading(self._on_gpu(), self._state, d))
+
+    def _gpu_bytes(self, batch: int) -> int:
+        return _streaming_gpu.nbytes_bound(self._on_gpu(), operator.index(self.n_features), batch)
+
     # ---- Rows ---------------------------------------------------------------------------------
 
     def partial_fit(self, X: Any, sample_weight: Any = None, y: Any = None) -> Self:
@@ -130,7 +141,7 @@ class StreamingEstimator(Parameters):
         """
         self._check_parameters()
         if _streaming_gpu.takes(self._state, X):
-            self._state = _streaming_gpu.partial_fit(self, X, sample_weight)
+            self._state = self._fit_on_gpu(X, sample_weight)
             self._results = []
             return self
         batch = Batch(X, sample_weight, checked_size(self.n_features, "n_features"))
@@ -253,9 +264,7 @@ class StreamingEstimator(Parameters):
         if self._results is None:
             self._results = []
         if not self._results and _streaming_gpu.is_here(self._state):
-            d = operator.index(self.n_features)
-            reading = _streaming_gpu.reading(self._on_gpu(), self._state, d)
-            self._results.append(self._finish_on_gpu(reading))
+            self._results.append(self._read_on_gpu())
         if not self._results:
             state = copied(self._state)
             held = state["n_pending"]
@@ -359,7 +368,7 @@ class StreamingEstimator(Parameters):
         batch = checked_size(max_batch, "max_batch")
         d = operator.index(self.n_features)
         if _streaming_gpu.is_here(self._state):
-            return _streaming_gpu.nbytes_bound(self._on_gpu(), d, batch)
+            return self._gpu_bytes(batch)
         block = self._block_rows()
         # A piece with its converted, scaled and weighted copies; pending rows, joined and copied;
         # the state, its copy while a batch is checked, and one for a reading.

@@ -20,13 +20,13 @@ import numpy as np
 from . import _arrays, _backend, _streaming_gpu_host
 from ._bounds import _seed as seed_of
 from ._rsvd_rows import entries, is_sparse
-from ._streaming_batch import _checked_weights
+from ._streaming_gpu_batch import cast, checked, copy, decayed, must_match, weights_of
 
 if TYPE_CHECKING:
     from ._streaming_base import State, StreamingEstimator
 
-_DTYPES = ("float16", "bfloat16", "float32", "float64")
 _ARRAYS = ("vectors", "gathered", "figures", "totals")
+_SKETCH_ARRAYS = ("held", "factors", "totals")  # of Frequent Directions
 _ROWS = 3  # in "totals"
 
 # Stages end after 512 rows, 8 times as many, and so on: some fixed vectors give way to what the
@@ -34,9 +34,6 @@ _ROWS = 3  # in "totals"
 # the rows, products with vectors near the top.
 _FIRST_STAGE, _STAGE_GROWTH = 512, 8
 _ANCHORS = 4
-
-# A decayed row counts as one until its factor is below.
-_LEAST_FACTOR = 2.0**-1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +100,17 @@ def partial_fit(estimator: StreamingEstimator, x: Any, sample_weight: Any) -> St
     layout = estimator._on_gpu()
     if is_sparse(x):
         raise TypeError("X is a sparse matrix; a stream that began on a GPU takes dense arrays")
-    batch = _checked(x, operator.index(estimator.n_features))
+    batch = checked(x, operator.index(estimator.n_features))
     state = estimator._state
     if state is not None:
-        _must_match(batch, state)
-    weights = _weights(batch, sample_weight)
+        must_match(batch, state)
+    weights = weights_of(batch, sample_weight)
     if batch.device[0] == "cpu" and not np.isfinite(entries(batch)).all():
         raise ValueError("X contains NaN or infinity")
     if state is None:
         state = _fresh(layout, batch, seed_of(estimator.rng))
     elif state["device"] is None:
-        state = _moved(state, batch)
+        state = moved(state, batch)
     first = 0
     while first < batch.shape[0]:
         rows, held = state["position"][:2]
@@ -126,7 +123,7 @@ def partial_fit(estimator: StreamingEstimator, x: Any, sample_weight: Any) -> St
                              (count, batch.shape[1]), batch.dtype, batch.device)  # fmt: skip
         own = None if weights is None else weights[first : first + count]
         if layout.decay != 1:
-            own = _decayed(part, own, layout.decay)
+            own = decayed(part, own, layout.decay)
         _update(layout, state, part, own)
         if layout.decay == 1 and state["position"][0] == _stage_end(state):
             _end_stage(layout, state, batch)
@@ -143,97 +140,13 @@ def _end_stage(layout: Layout, state: State, batch: _arrays.Array) -> None:
     live = layout.live
     with batch.library.current(batch.device):
         vectors, gathered = state["vectors"], state["gathered"]
-        copies = [_copy(batch.library, x[live:]) for x in (vectors, gathered)]
+        copies = [copy(batch.library, x[live:]) for x in (vectors, gathered)]
         state["stages"] = [*state["stages"], tuple(copies)]
         step = 2 if layout.step == "grid" else 1  # rates side by side are alike
         found = vectors[:live][1 if step == 2 else 0 :: step][:_ANCHORS]
         norms = (found * found).sum(1) ** 0.5
         vectors[live : live + len(found)] = found / norms[:, None]
         gathered[live:] = 0
-
-
-def _copy(library: _arrays.Library, x: Any) -> Any:
-    return x.clone() if library.name == "torch" else x.copy()
-
-
-def _checked(x: Any, features: int) -> _arrays.Array:
-    batch = _arrays.array(x, "X")
-    if batch.dtype not in _DTYPES:
-        raise TypeError(f"X has dtype {batch.dtype}; it must be one of {', '.join(_DTYPES)}")
-    if len(batch.shape) != 2:
-        raise ValueError(f"X has shape {batch.shape}; it must have 2 dimensions (rows, n_features)")
-    if batch.shape[1] != features:
-        raise ValueError(f"X has {batch.shape[1]} columns; n_features is {features}")
-    if batch.shape[0] < 1:
-        raise ValueError(f"X has shape {batch.shape}; it must have at least 1 row")
-    return batch
-
-
-def _must_match(batch: _arrays.Array, state: State) -> None:
-    device = state["device"]
-    if device is not None and batch.device != device:
-        raise ValueError(
-            f"X lies on {batch.device[0]}:{batch.device[1]}; the rows before lay on "
-            f"{device[0]}:{device[1]}. state_dict() and load_state_dict() move an estimator"
-        )
-    if batch.dtype != state["dtype"] or (
-        device is not None and batch.library.name != state["library"]
-    ):
-        raise TypeError(
-            f"X is a {batch.library.name} array of {batch.dtype}; the rows before were of "
-            f"{state['library']} and {state['dtype']}"
-        )
-
-
-def _weights(batch: _arrays.Array, given: Any) -> Any:
-    """float64 on the batch's device; not a number where negative, which nobody waits to see."""
-    if given is None:
-        return None
-    on_device = not isinstance(given, np.ndarray) and hasattr(given, "__dlpack__")
-    if on_device:
-        checked = _arrays.array(given, "sample_weight")
-        if checked.device[0] == "cpu":
-            given = checked.host()
-        else:
-            return _device_weights(batch, checked)
-    weights = _checked_weights(given, batch.shape[0])
-    return batch.library.from_host(weights, batch.device)
-
-
-def _device_weights(batch: _arrays.Array, weights: _arrays.Array) -> Any:
-    if weights.device != batch.device or weights.library is not batch.library:
-        raise ValueError(
-            f"sample_weight is a {weights.library.name} array on {weights.device[0]}:"
-            f"{weights.device[1]}; X is one of {batch.library.name} on {batch.device[0]}:"
-            f"{batch.device[1]}"
-        )
-    if weights.shape != (batch.shape[0],):
-        raise ValueError(f"sample_weight has shape {weights.shape}; X has {batch.shape[0]} rows")
-    if weights.dtype not in _DTYPES:
-        raise TypeError(f"sample_weight has dtype {weights.dtype}; it must be real numbers")
-    with batch.library.current(batch.device):
-        w = _cast(batch, weights.value, "float64")
-        return batch.module.where(w >= 0, w, w * float("nan"))
-
-
-def _decayed(batch: _arrays.Array, weights: Any, decay: float) -> Any:
-    """Weights times decay^(rows of weight above 0 that follow)."""
-    module, count = batch.module, batch.shape[0]
-    with batch.library.current(batch.device):
-        if weights is None:
-            like = batch.library.empty((count,), "float64", batch.device)
-            weights = module.ones_like(like)
-        present = module.cumsum(_cast(batch, weights != 0, "float64"), 0)
-        factors = decay ** (present[-1:] - present)
-        factors = module.where(factors > _LEAST_FACTOR, factors, _LEAST_FACTOR + 0 * factors)
-        return weights * factors
-
-
-def _cast(batch: _arrays.Array, value: Any, dtype: str) -> Any:
-    kind = getattr(batch.module, dtype)
-    if batch.library.name == "torch":
-        return value.to(kind).contiguous()
-    return batch.module.ascontiguousarray(value.astype(kind, copy=False))
 
 
 # ---- State --------------------------------------------------------------------------------------
@@ -263,30 +176,33 @@ def _fresh(layout: Layout, batch: _arrays.Array, seed: int) -> State:
         "totals": np.zeros(5),
         "stages": [],
     }
-    return _placed(state, batch)
+    return placed(state, batch)
 
 
-def _placed(state: State, batch: _arrays.Array) -> State:
+def _names(state: State) -> tuple[str, ...]:
+    return _ARRAYS if "vectors" in state else _SKETCH_ARRAYS
+
+
+def placed(state: State, batch: _arrays.Array) -> State:
     """The state's arrays in the batch's library, on its device."""
 
     def up(value: Any) -> Any:
         return batch.library.from_host(np.array(value, np.float64, order="C"), batch.device)
 
-    arrays = {name: up(state[name]) for name in _ARRAYS}
+    arrays = {name: up(state[name]) for name in _names(state)}
     stages = [(up(z), up(w)) for z, w in state["stages"]]
     return state | arrays | {"stages": stages}
 
 
-def _moved(state: State, batch: _arrays.Array) -> State:
+def moved(state: State, batch: _arrays.Array) -> State:
     """A state of the host's where the next rows lie."""
-    moved = state | {"device": batch.device, "library": batch.library.name}
-    return _placed(moved, batch)
+    return placed(state | {"device": batch.device, "library": batch.library.name}, batch)
 
 
 def on_host(state: State) -> State:
     """A copy that is nowhere yet: NumPy's arrays. Waits for the device."""
     down = _down(state)
-    arrays = {name: down(state[name]) for name in _ARRAYS}
+    arrays = {name: down(state[name]) for name in _names(state)}
     stages = [(down(z), down(w)) for z, w in state["stages"]]
     name = "numpy" if state["library"] == "cupy" else state["library"]
     return state | arrays | {"stages": stages, "device": None, "library": name}
@@ -296,11 +212,11 @@ def _down(state: State) -> Callable[[Any], Any]:
     """NumPy's copies of the state's arrays."""
     if state["device"] is None:
         return np.array
-    library = _library(state)
+    library = library_of(state)
     return lambda x: np.array(library.to_host(x))
 
 
-def _library(state: State) -> _arrays.Library:
+def library_of(state: State) -> _arrays.Library:
     return next(k for k in _arrays.LIBRARIES if k.name == state["library"])
 
 
@@ -356,9 +272,9 @@ def reading(layout: Layout, state: State, features: int) -> Reading:
         host = {name: _down(state)(state[name]) for name in _ARRAYS}
         position = _streaming_gpu_host.stream_finish(**options, **host, position=state["position"])
     else:
-        library, device = _library(state), state["device"]
+        library, device = library_of(state), state["device"]
         with library.current(device):
-            copies = {name: _copy(library, state[name]) for name in _ARRAYS}
+            copies = {name: copy(library, state[name]) for name in _ARRAYS}
         like = _arrays.Array(copies["totals"], library, (5,), "float64", device)
         position = _kernels(device).stream_finish(
             **options,
@@ -381,7 +297,7 @@ def samples(state: State) -> int:
     """Rows of nonzero weight; waits for the device."""
     if state["device"] is None:
         return _count(state["totals"][_ROWS])
-    return _count(_library(state).to_host(state["totals"])[_ROWS])
+    return _count(library_of(state).to_host(state["totals"])[_ROWS])
 
 
 def _count(rows: float) -> int:
@@ -390,7 +306,7 @@ def _count(rows: float) -> int:
 
 def as_given(state: State, values: Any) -> Any:
     """NumPy's numbers as an array like the caller's."""
-    library, device = _library(state), state["device"]
+    library, device = library_of(state), state["device"]
     if device is None or device[0] == "cpu":
         return library.from_numpy(values, state["dtype"])
     with library.current(device):
@@ -403,13 +319,13 @@ def as_given(state: State, values: Any) -> Any:
 
 def transform(state: State, x: Any, vectors: Any) -> Any:
     """Coordinates of rows along vectors of the host's, where the rows lie."""
-    batch = _checked(x, vectors.shape[1])
-    _must_match(batch, state)
+    batch = checked(x, vectors.shape[1])
+    must_match(batch, state)
     turned = np.ascontiguousarray(vectors.T)
     if batch.device[0] == "cpu":
         return batch.library.from_numpy(entries(batch).astype(np.float64) @ turned, batch.dtype)
     with batch.library.current(batch.device):
-        wide = _cast(batch, batch.value, "float64")
+        wide = cast(batch, batch.value, "float64")
         return as_given(state, wide @ batch.library.from_host(turned, batch.device))
 
 

@@ -252,7 +252,7 @@ def test_a_batch_that_is_not_accepted_changes_nothing():
         (gm.BlockOja(4, 2, step="history"), "step"),
         (gm.BlockOja(4, 2, center=True), "center"),
         (gm.BlockOja(100, 57), "n_components"),
-        (gm.FrequentDirections(4, 2), "FrequentDirections"),
+        (gm.FrequentDirections(4, 2, center=True), "FrequentDirections"),
         (gm.RandomOrderTopEigenvector(4), "RandomOrderTopEigenvector"),
     ],
 )

@@ -1,7 +1,9 @@
 // Top eigenvectors of a stream of rows on a GPU: OjaTopEigenvector and BlockOja in large blocks,
-// whose rows all meet the same vectors. The mathematics is in docs/streaming.md#on-a-gpu.
+// whose rows all meet the same vectors. The mathematics is in docs/streaming.md#on-a-gpu. Frequent
+// Directions there: docs/streaming_frequent_directions.md#on-a-gpu.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "gramian/array_ref.hpp"
@@ -90,5 +92,44 @@ void stream_update(const Queue& queue, const StreamLayout& layout, const StreamS
 /// Ends a block early: what a reading does to a copy of the state.
 void stream_finish(const Queue& queue, const StreamLayout& layout, const StreamState& state,
                    StreamPosition& position, Workspace workspace);
+
+/// Frequent Directions. Rows are held as columns, so that what is summed over, features, is long.
+struct SketchLayout {
+  index_t features = 0;
+  index_t size = 0;  // rows of the sketch
+  double decay = 1;
+  bool decayed = false;  // whether it ever was below 1
+
+  static constexpr index_t most_held = 144;  // one block solves eigenproblems up to there
+  static constexpr index_t most_size = 128;
+
+  /// Rows held at most; with so many they are shrunk to `size`.
+  index_t held() const { return std::min(2 * size, most_held); }
+
+  enum Figure : index_t {
+    delta,     // what shrinking has taken from any direction, at most
+    rounding,  // what rounding has done since, at most
+    lost,      // what shrinking has taken from |A|_F^2
+    rows,      // of weight above 0
+    dropped,   // shrinkings that dropped rows, because no eigenvectors were found
+    figure_count
+  };
+};
+
+/// The state, in device memory: all double, row-major.
+struct SketchState {
+  double* held;     // (features, held()): a row to a column
+  double* factors;  // held() numbers, by which those are to be multiplied
+  double* totals;   // figure_count of them
+};
+
+/// For a sketch that holds `filled` rows and `rows` more to come.
+std::size_t sketch_workspace(const Queue& queue, const SketchLayout& layout, index_t filled,
+                             index_t rows);
+
+/// Goes on with rows, as stream_update does. Returns how many rows are held then.
+index_t sketch_update(const Queue& queue, const SketchLayout& layout, const SketchState& state,
+                      index_t filled, const ArrayRef& rows, const double* weights,
+                      Workspace workspace);
 
 }  // namespace gramian::cuda
