@@ -5,6 +5,7 @@ namespace gramian::python {
 
 void bind_bounds(pybind11::module_& m);
 void bind_coefficients(pybind11::module_& m);
+void bind_inverse_root(pybind11::module_& m);
 void bind_newton_schulz(pybind11::module_& m);
 void bind_rsvd(pybind11::module_& m);
 void bind_streaming_fd(pybind11::module_& m);
@@ -18,6 +19,7 @@ PYBIND11_MODULE(_cpu, m, pybind11::mod_gil_not_used()) {
   m.doc() = "The CPU kernels of gramian; private.";
   gramian::python::bind_bounds(m);
   gramian::python::bind_coefficients(m);
+  gramian::python::bind_inverse_root(m);
   gramian::python::bind_newton_schulz(m);
   gramian::python::bind_rsvd(m);
   gramian::python::bind_streaming_fd(m);

@@ -12,6 +12,7 @@ from ._block_oja import BlockOja
 from ._bounds import Bounds, gram_bound, spectral_norm, spectral_norm_bounds, stable_rank
 from ._conv_bounds import conv_spectral_norm_bounds
 from ._frequent_directions import FrequentDirections
+from ._inverse_root import InverseRootInfo, inverse_root, sqrt_psd
 from ._newton_schulz import NewtonSchulzInfo, newton_schulz
 from ._nystrom import nystrom_eigh
 from ._oja import OjaTopEigenvector
@@ -30,6 +31,7 @@ __all__ = [
     "Bounds",
     "ConvergenceError",
     "FrequentDirections",
+    "InverseRootInfo",
     "NewtonSchulzInfo",
     "OjaTopEigenvector",
     "Partial",
@@ -42,6 +44,7 @@ __all__ = [
     "conv_spectral_norm_bounds",
     "get_num_threads",
     "gram_bound",
+    "inverse_root",
     "newton_schulz",
     "nystrom_eigh",
     "operator_norm_bounds",
@@ -52,5 +55,6 @@ __all__ = [
     "set_num_threads",
     "spectral_norm",
     "spectral_norm_bounds",
+    "sqrt_psd",
     "stable_rank",
 ]

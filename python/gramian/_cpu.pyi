@@ -56,6 +56,22 @@ def spectral_norm_bounds(
     estimate: object | None = ...,
     stable_rank: object | None = ...,
 ) -> tuple[int, str]: ...
+def inverse_root(
+    a: object,
+    out: object,
+    dtype: str,
+    p: int,
+    ridge: float,
+    tol: float,
+    check_finite: bool,
+    residual: object | None = ...,
+    condition: object | None = ...,
+    largest: object | None = ...,
+) -> tuple[int, int, int, int, int, str, float, float]: ...
+def sqrt_psd(
+    a: object, root: object, inverse: object, dtype: str, tol: float, check_finite: bool
+) -> tuple[int, int, int, int, int, str, float, float]: ...
+def inverse_root_rows(p: int, lower: float) -> list[Row]: ...
 
 class Rsvd:
     def rank(self) -> int: ...

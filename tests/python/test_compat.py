@@ -320,6 +320,42 @@ def test_zeropower_orthogonalizes_in_bfloat16(torch):
         compat.zeropower_via_newtonschulz5(np.eye(3), steps=5)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 5, 8])
+def test_zeropower_is_the_formula_on_the_rounded_matrix(torch, steps):
+    """G in bfloat16, over its Frobenius norm, then X <- aX + (bA + cA^2)X, to bfloat16 once."""
+    generator = torch.Generator().manual_seed(steps)
+    for shape in ((48, 96), (96, 48), (40, 40), (1, 7), (2, 3, 24, 40)):
+        g = torch.randn(*shape, generator=generator)
+        for given in (g, g.double(), g.bfloat16(), g.half(), g.mT.contiguous().mT):
+            x = given.bfloat16().double()
+            x = x / torch.linalg.matrix_norm(x, keepdim=True)
+            for _ in range(steps):
+                a = x @ x.mT
+                x = 3.4445 * x + (-4.7750 * a + 2.0315 * (a @ a)) @ x
+            found = compat.zeropower_via_newtonschulz5(given, steps)
+            assert found.dtype == torch.bfloat16
+            assert found.shape == shape
+            # Half a place of bfloat16, and rounding of float32, amplified 3.5-fold a step at most.
+            spread = 2.0**-8 * x.abs() + 1e-7 * 3.5**steps
+            assert bool(((found.double() - x).abs() <= spread).all())
+
+
+def test_zeropower_takes_what_the_original_takes(torch):
+    """By position or name, integers too, zero to zero; the argument is not written."""
+    g = torch.arange(12).reshape(3, 4)
+    kept = g.clone()
+    by_name = compat.zeropower_via_newtonschulz5(G=g, steps=5)
+    assert torch.equal(by_name, compat.zeropower_via_newtonschulz5(g.float(), 5))
+    assert torch.equal(g, kept)
+    assert not compat.zeropower_via_newtonschulz5(torch.zeros(3, 4), 5).any()
+    with pytest.raises(ValueError, match="steps=0 is not allowed"):
+        compat.zeropower_via_newtonschulz5(g, 0)
+    with pytest.raises(ValueError, match="at least 2 dimensions"):
+        compat.zeropower_via_newtonschulz5(torch.ones(3), 5)
+    with pytest.raises(TypeError, match="G is a ndarray; it must be a torch tensor"):
+        compat.zeropower_via_newtonschulz5(np.eye(3), steps=5)
+
+
 # ---- The module ---------------------------------------------------------------------------------
 
 

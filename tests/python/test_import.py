@@ -10,12 +10,13 @@ from importlib import metadata
 
 import gramian as gm
 
-PUBLIC = {"BlockOja", "Bounds", "FrequentDirections", "NewtonSchulzInfo", "OjaTopEigenvector",
-          "Partial", "RandomOrderTopEigenvector",
-          "coefficients", "compat", "conv_spectral_norm_bounds", "get_num_threads", "gram_bound",
-          "newton_schulz", "operator_norm_bounds", "range_finder", "rsvd", "rsvd_finish",
-          "rsvd_partial", "set_num_threads", "spectral_norm", "spectral_norm_bounds",
-          "stable_rank", "__version__"}  # fmt: skip
+PUBLIC = {"BlockOja", "Bounds", "ConvergenceError", "FrequentDirections", "InverseRootInfo",
+          "NewtonSchulzInfo", "OjaTopEigenvector", "Partial", "RandomOrderTopEigenvector",
+          "SVDInfo", "SVDResult", "coefficients", "compat", "conv_spectral_norm_bounds",
+          "get_num_threads", "gram_bound", "inverse_root", "newton_schulz", "nystrom_eigh",
+          "operator_norm_bounds", "range_finder", "rsvd", "rsvd_finish", "rsvd_partial",
+          "set_num_threads", "spectral_norm", "spectral_norm_bounds", "sqrt_psd", "stable_rank",
+          "__version__"}  # fmt: skip
 
 
 def test_importing_brings_no_optional_library(run_python):

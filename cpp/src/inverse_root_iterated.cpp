@@ -1,0 +1,179 @@
+// Inverse roots by the coupled iteration: which rows, and whether this arithmetic is enough.
+#include "general_products.hpp"
+#include "inverse_root_iteration.hpp"
+#include "inverse_root_matrix.hpp"
+#include "newton_schulz_matrix.hpp"
+#include "small_products.hpp"
+
+namespace gramian::detail {
+
+namespace {
+
+// The error is a small multiple of sqrt(n) u kappa; beyond this more precision is asked for.
+constexpr double accepted_error = 1.0 / 32;
+
+// Eigenvectors in float64 take as long as 36 Hermitian products at 256, 25 at 512 and 18 at 1024,
+// on one thread; products share their work among threads, LAPACK here does not.
+constexpr index_t eigenvectors_from = 256;
+constexpr int eigenvectors_cost = 18;
+
+// Without a ridge nothing is known of the smallest eigenvalue of a small matrix, and an estimate
+// costs as much as the steps that it might save.
+constexpr double assumed_lower = 0x1p-10;
+
+int products_per_step(int p) {
+  int products = 2;  // M^2 and X T
+  for (; p > 0; p >>= 1) products += 1 + (p & 1);
+  return products - 1;
+}
+
+template <class T>
+constexpr bool fits_small(index_t n) {
+  if constexpr (is_complex_v<T>)
+    return n < 0;
+  else
+    return is_small<T>(n, n);
+}
+
+/// The iteration has no way to correct a result that is not symmetric, so it is mirrored whatever
+/// its size.
+template <class R>
+struct MirroredProducts : SmallProducts<R> {
+  using Base = SmallProducts<R>;
+
+  void product(R* s, R* z, R* out, double alpha, double beta = 0, R* d = nullptr,
+               double gamma = 0) const {
+    const index_t padded = Base::mp;
+    Base::tiles(s, false, z, Base::m, padded, true, out, static_cast<R>(alpha),
+                static_cast<R>(beta), d);
+    const auto view = row_major(out, padded, padded);
+    for (index_t block = 0; block * mirror_block < padded; ++block)
+      mirror_block_row(view, block, R(0));
+    if (gamma != 0)
+      for (index_t i = 0; i < Base::m; ++i) out[i * padded + i] += static_cast<R>(gamma);
+  }
+};
+
+}  // namespace
+
+template <class T>
+struct IteratedRoot<T>::Buffers {
+  T *a, *m, *t, *x, *spare;
+  double* partial;
+  Workspace rest;
+
+  Buffers(const IteratedRoot& of, Workspace workspace) {
+    for (T** p : {&a, &m, &t, &x, &spare}) *p = workspace.take<T>(of.entries_);
+    partial = workspace.take<double>(of.ld_);
+    rest = workspace;
+  }
+};
+
+template <class T>
+IteratedRoot<T>::IteratedRoot(index_t n)
+    : n_(n),
+      small_(fits_small<T>(n)),
+      ld_(small_ ? round_up(n, tile_kernels<real_t<T>>().vector) : n),
+      entries_(ld_ * ld_) {}
+
+template <class T>
+std::size_t IteratedRoot<T>::workspace() const {
+  return 5 * Workspace::bytes_for<T>(entries_) + Workspace::bytes_for<double>(ld_) +
+         std::max(small_ ? 0 : product_workspace<T>(n_, n_), SpectrumEnds<T>::workspace(n_));
+}
+
+template <class T>
+MatrixView<T> IteratedRoot<T>::input(Workspace workspace) const {
+  return {Buffers(*this, workspace).a, n_, n_, ld_, 1};
+}
+
+template <class T>
+template <class Products>
+bool IteratedRoot<T>::iterate(Context& ctx, const Products& products, const RootTask& task,
+                              Buffers& buffers, RootFigures& figures) {
+  using R = real_t<T>;
+  const double u = unit_roundoff<R>;
+  const double n = static_cast<double>(n_);
+  const int p = static_cast<int>(task.p);
+  const double most_condition = accepted_error / (u * std::sqrt(n));
+  auto& [a, m, t, x, spare, partial, rest] = buffers;
+  const MatrixView<T> view{a, n_, n_, ld_, 1};
+
+  double top = 0;
+  double lower = assumed_lower;
+  if (task.ridge > 0 || task.wants_figures || !small_) {
+    SpectrumEnds<T> ends(ctx, view, rest);
+    const bool accurate = task.ridge > 0 || task.wants_figures;
+    // In float32 an error of 1e-6 in lambda_1 is below that of the result, for any ridge.
+    const double close = std::is_same_v<R, float> ? 0x1p-20 : 2 * u;
+    ends.advance(accurate ? close : 1.0 / 64, accurate && small_ ? 8 : 24);
+    figures.largest = ends.largest();
+    const R shift = static_cast<R>(task.ridge * figures.largest);
+    for (index_t i = 0; i < n_; ++i) view(i, i) += shift;
+    const double shifted = static_cast<double>(shift);
+    // Ritz values lie within the spectrum, so that this is no lower bound, only likely one.
+    const double smallest = ends.smallest() + shifted;
+    top = (figures.largest + shifted) * (1 + (accurate ? 0x1p-10 : 1.0 / 32));
+    if (!(figures.largest > 0) || !(smallest > 0) || top / smallest > most_condition) return false;
+    const double likely = std::clamp(smallest / (4 * top), 0.5 / most_condition, 0.25);
+    const double sure = std::clamp(shifted / top * (1 - 0x1p-6), 0.5 / most_condition, 0.25);
+    // A few rows more cost less than to start over with what was overlooked.
+    lower = inverse_root_rows(p, sure).size() <= inverse_root_rows(p, likely).size() + 2 ? sure
+                                                                                         : likely;
+  }
+  // Rows and the last step; the first has no product with X, the last none for M.
+  const auto steps = static_cast<int>(inverse_root_rows(p, lower).size()) + 1;
+  int most_steps = 64;
+  if (std::is_same_v<R, double> && n_ >= eigenvectors_from) {
+    most_steps = (eigenvectors_cost + p) / products_per_step(p);
+    if (steps > most_steps) return false;
+    most_steps *= 2;  // what was begun is brought to an end, within limits
+  }
+
+  std::copy_n(a, entries_, m);
+  InverseRootIteration<Products> iteration(ctx, products, n_, ld_, entries_, partial, rest);
+  const double tol = task.tol > 0 ? task.tol / 2 * std::sqrt(n) : u * std::sqrt(n) / 2;
+  const IterationResult result = iteration.run(m, t, x, spare, p, top, lower, tol, most_steps);
+  figures.steps = result.steps;
+  if (!result.converged) return false;
+
+  if (task.wants_figures || result.top / result.floor > most_condition) {
+    SpectrumEnds<T> ends(ctx, iteration.view(x), rest);
+    ends.advance(1.0 / 64, 8);
+    figures.condition = std::max(1.0, result.top * std::pow(ends.largest(), p));
+    if (!(figures.condition <= most_condition)) return false;
+  }
+  inverse_ = iteration.view(x);
+  if (task.square_root) {
+    products.product(a, x, m, 1.0);
+    root_ = iteration.view(m);
+  }
+  if (task.wants_figures || task.tol > 0) figures.residual = iteration.residual(a, x, t, spare, p);
+  return !(task.tol > 0 && !(figures.residual <= task.tol));
+}
+
+template <class T>
+bool IteratedRoot<T>::run(Context& ctx, const RootTask& task, Workspace workspace,
+                          RootFigures& figures) {
+  if (task.p > largest_iterated_root) return false;
+  Buffers buffers(*this, workspace);
+  if constexpr (!is_complex_v<T>) {
+    if (small_) {
+      for (index_t i = 0; i < ld_; ++i)
+        std::fill(buffers.a + i * ld_ + (i < n_ ? n_ : 0), buffers.a + (i + 1) * ld_, T(0));
+      const MirroredProducts<T> products{
+          {tile_kernels<T>(), n_, ld_, n_, ld_, nullptr, nullptr, buffers.partial}};
+      return iterate(ctx, products, task, buffers, figures);
+    }
+  }
+  const GeneralProducts<T> products{ctx,          {},      Side::right, n_, buffers.partial,
+                                    buffers.rest, nullptr, {}};
+  return iterate(ctx, products, task, buffers, figures);
+}
+
+template class IteratedRoot<float>;
+template class IteratedRoot<double>;
+template class IteratedRoot<std::complex<float>>;
+template class IteratedRoot<std::complex<double>>;
+
+}  // namespace gramian::detail
