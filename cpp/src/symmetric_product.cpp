@@ -168,6 +168,18 @@ void gram(Context& ctx, MatrixView<const T> x, Side side, const Update<T>& updat
 }
 
 template <class T>
+void hermitian_cross(Context& ctx, MatrixView<const T> w, MatrixView<const T> x, Side side,
+                     const Update<T>& update, MatrixView<T> c, Workspace workspace) {
+  constexpr bool cplx = is_complex_v<T>;
+  if (side == Side::right)
+    lower_then_mirror(ctx, left_operand<T>(w.transposed(), cplx), right_operand<T>(x), update, c,
+                      workspace);
+  else
+    lower_then_mirror(ctx, left_operand<T>(x), right_operand<T>(w.transposed(), cplx), update, c,
+                      workspace);
+}
+
+template <class T>
 void hermitian_product(Context& ctx, MatrixView<const T> s, MatrixView<const T> z,
                        const Update<T>& update, MatrixView<T> c, Workspace workspace) {
   lower_then_mirror(ctx, hermitian_left_operand<T>(s), right_operand<T>(z), update, c, workspace);
@@ -253,6 +265,8 @@ index_t product_roundings(index_t depth) {
 #define GRAMIAN_DEFINE_PRODUCTS(T)                                                                 \
   template void gram<T>(Context&, MatrixView<const T>, Side, const Update<T>&, MatrixView<T>,      \
                         Workspace);                                                                \
+  template void hermitian_cross<T>(Context&, MatrixView<const T>, MatrixView<const T>, Side,       \
+                                   const Update<T>&, MatrixView<T>, Workspace);                    \
   template void hermitian_product<T>(Context&, MatrixView<const T>, MatrixView<const T>,           \
                                      const Update<T>&, MatrixView<T>, Workspace);                  \
   template void apply<T>(Context&, MatrixView<const T>, Side, real_t<T>, MatrixView<T>, Workspace, \

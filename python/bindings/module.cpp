@@ -7,6 +7,7 @@ void bind_bounds(pybind11::module_& m);
 void bind_coefficients(pybind11::module_& m);
 void bind_inverse_root(pybind11::module_& m);
 void bind_newton_schulz(pybind11::module_& m);
+void bind_polar(pybind11::module_& m);
 void bind_rsvd(pybind11::module_& m);
 void bind_streaming_fd(pybind11::module_& m);
 void bind_streaming(pybind11::module_& m);
@@ -21,6 +22,7 @@ PYBIND11_MODULE(_cpu, m, pybind11::mod_gil_not_used()) {
   gramian::python::bind_coefficients(m);
   gramian::python::bind_inverse_root(m);
   gramian::python::bind_newton_schulz(m);
+  gramian::python::bind_polar(m);
   gramian::python::bind_rsvd(m);
   gramian::python::bind_streaming_fd(m);
   gramian::python::bind_streaming(m);

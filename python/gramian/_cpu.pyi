@@ -35,6 +35,29 @@ def newton_schulz(
     residual: object | None = ...,
     norm_bound: object | None = ...,
 ) -> None: ...
+def polar_tolerance(dtype: str, rows: int, cols: int) -> float: ...
+def polar(
+    x: object,
+    u: object,
+    p: object | None,
+    dtype: str,
+    right: bool,
+    tolerance: float,
+    always_svd: bool,
+    check_finite: bool,
+) -> list[tuple[str, int, int, float, bool]]: ...
+def matrix_sign(
+    a: object, out: object, dtype: str, tolerance: float, check_finite: bool
+) -> list[tuple[str, int, int, float, bool]]: ...
+def spectral_clip(
+    x: object,
+    out: object,
+    dtype: str,
+    bound: float,
+    hard: bool,
+    tolerance: float,
+    check_finite: bool,
+) -> list[tuple[str, float, bool]]: ...
 def gram_bound(
     a: object,
     out: object,

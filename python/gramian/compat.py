@@ -24,12 +24,14 @@ import numpy as np
 from . import _arrays, _rsvd_rows
 from ._bounds import _check_choice, _seed
 from ._newton_schulz import newton_schulz
+from ._polar import polar as _polar
 from ._rsvd import range_finder, rsvd
 from ._rsvd_arguments import count
 from ._rsvd_operator import fix_signs
 from ._rsvd_thin import orthonormalize
 
 __all__ = [
+    "polar",
     "randomized_range_finder",
     "randomized_svd",
     "svd_lowrank",
@@ -325,6 +327,62 @@ def _matrix(value: Any, name: str) -> Any:
 def _method(powers: int) -> str:
     """The same reads give more where earlier blocks are kept, at a price in memory."""
     return "krylov" if powers <= 7 else "subspace"
+
+
+def polar(a: Any, side: str = "right") -> tuple[np.ndarray, np.ndarray]:
+    """``scipy.linalg.polar`` by :func:`gramian.polar`.
+
+    Parameters
+    ----------
+    a : array-like of shape (m, n)
+        What NumPy makes an array of. Integers become float64, half precision float32.
+    side : {"right", "left"}, default "right"
+        ``a = u @ p`` or ``a = p @ u``.
+
+    Returns
+    -------
+    u : ndarray of shape (m, n)
+        With orthonormal columns if m >= n, else rows, also where `a` has not full rank: then it is
+        completed by singular vectors, where :func:`gramian.polar` gives the partial isometry.
+    p : ndarray of shape (n, n), or (m, m) on the left
+        Hermitian, positive semidefinite up to rounding.
+
+    Raises
+    ------
+    TypeError
+        `a` is no array of numbers.
+    ValueError
+        `side` is neither; `a` is not two-dimensional or holds NaN or infinity.
+
+    References
+    ----------
+    Higham, "Functions of Matrices", SIAM, 2008, chapter 8.
+
+    Examples
+    --------
+    >>> from gramian.compat import polar
+    >>> u, p = polar([[0, -2], [2, 0]])
+    >>> p
+    array([[2., 0.],
+           [0., 2.]])
+    """
+    if side not in ("right", "left"):
+        raise ValueError(f"`side` must be either 'right' or 'left', not {side!r}")
+    matrix = np.asarray(a)
+    if matrix.ndim != 2:
+        raise ValueError(f"`a` must be a 2-D array; it has {matrix.ndim} dimensions")
+    if matrix.dtype.kind in "biu":
+        matrix = matrix.astype(np.float64)
+    elif matrix.dtype.kind not in "fc":
+        raise TypeError(f"`a` has dtype {matrix.dtype}; it must hold numbers")
+    elif matrix.dtype.name not in ("float32", "float64", "complex64", "complex128"):
+        wide = np.float32 if matrix.dtype.itemsize < 4 else np.float64
+        matrix = matrix.astype(np.complex128 if matrix.dtype.kind == "c" else wide)
+    u, p, info = _polar(matrix, side=side, return_info=True)
+    if info.rank < min(matrix.shape):
+        left, _, right = np.linalg.svd(matrix, full_matrices=False)
+        u = left @ right
+    return u, p
 
 
 def _warn_of_format(a: Any) -> None:

@@ -11,11 +11,12 @@ from importlib import metadata
 import gramian as gm
 
 PUBLIC = {"BlockOja", "Bounds", "ConvergenceError", "FrequentDirections", "InverseRootInfo",
-          "NewtonSchulzInfo", "OjaTopEigenvector", "Partial", "RandomOrderTopEigenvector",
-          "SVDInfo", "SVDResult", "coefficients", "compat", "conv_spectral_norm_bounds",
-          "get_num_threads", "gram_bound", "inverse_root", "newton_schulz", "nystrom_eigh",
-          "operator_norm_bounds", "range_finder", "rsvd", "rsvd_finish", "rsvd_partial",
-          "set_num_threads", "spectral_norm", "spectral_norm_bounds", "sqrt_psd", "stable_rank",
+          "NewtonSchulzInfo", "OjaTopEigenvector", "Partial", "PolarInfo",
+          "RandomOrderTopEigenvector", "SVDInfo", "SVDResult", "SpectralClipInfo",
+          "coefficients", "compat", "conv_spectral_norm_bounds", "get_num_threads", "gram_bound",
+          "inverse_root", "matrix_sign", "newton_schulz", "nystrom_eigh", "operator_norm_bounds",
+          "polar", "range_finder", "rsvd", "rsvd_finish", "rsvd_partial", "set_num_threads",
+          "spectral_clip", "spectral_norm", "spectral_norm_bounds", "sqrt_psd", "stable_rank",
           "__version__"}  # fmt: skip
 
 

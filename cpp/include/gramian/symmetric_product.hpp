@@ -1,6 +1,7 @@
 // The core of the library: products whose result is Hermitian, at half the cost of a full product.
 //
 //   gram               C = alpha X X^H  or  alpha X^H X
+//   hermitian_cross    C = alpha W^H X  or  alpha X W^H,  where that product is Hermitian
 //   hermitian_product  C = alpha S Z + beta D + gamma I,  S, Z, D Hermitian, S and Z commuting
 //   apply              X <- alpha S X  or  alpha X S,  in place (a full product)
 //
@@ -40,6 +41,12 @@ template <class T>
 void gram(Context& ctx, MatrixView<const T> x, Side side, const Update<T>& update, MatrixView<T> c,
           Workspace workspace);
 
+/// C <- update(W^H X) (right) or update(X W^H) (left), for W and X of one shape whose product is
+/// Hermitian but for rounding, as that of a matrix with its polar factor; X, W: any strides.
+template <class T>
+void hermitian_cross(Context& ctx, MatrixView<const T> w, MatrixView<const T> x, Side side,
+                     const Update<T>& update, MatrixView<T> c, Workspace workspace);
+
 /// C <- update(S Z) for Hermitian m x m matrices that commute, all row-major with adjacent
 /// columns; C may be D, but neither S nor Z.
 template <class T>
@@ -56,8 +63,8 @@ void apply(Context& ctx, MatrixView<const T> s, Side side, real_t<T> alpha, Matr
 /// hermitian_product, if alpha is a power of two: sums are cut into blocks (docs/bounds.md).
 index_t product_roundings(index_t depth);
 
-/// Bytes of workspace: of gram and hermitian_product for m x m results from sums of length depth or
-/// less, of apply, and of apply's for_s.
+/// Bytes of workspace: of gram, hermitian_cross and hermitian_product for m x m results from sums
+/// of length depth or less, of apply, and of apply's for_s.
 template <class T>
 std::size_t product_workspace(index_t m, index_t depth);
 template <class T>
@@ -68,6 +75,8 @@ std::size_t packed_hermitian_bytes(index_t m);
 #define GRAMIAN_DECLARE_PRODUCTS(T)                                                             \
   extern template void gram<T>(Context&, MatrixView<const T>, Side, const Update<T>&,           \
                                MatrixView<T>, Workspace);                                       \
+  extern template void hermitian_cross<T>(Context&, MatrixView<const T>, MatrixView<const T>,   \
+                                          Side, const Update<T>&, MatrixView<T>, Workspace);    \
   extern template void hermitian_product<T>(Context&, MatrixView<const T>, MatrixView<const T>, \
                                             const Update<T>&, MatrixView<T>, Workspace);        \
   extern template void apply<T>(Context&, MatrixView<const T>, Side, real_t<T>, MatrixView<T>,  \

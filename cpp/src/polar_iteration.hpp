@@ -1,0 +1,275 @@
+// The iterations of the polar factor, written once over the products they are made of
+// (general_products.hpp or small_products.hpp). X is tall or square; G is its Gram matrix on the
+// short side m. Besides what newton_schulz_iteration.hpp asks for, Products offers
+//
+//   current()     the X of now, tall        stride()     row length of its m x m buffers
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <span>
+#include <utility>
+
+#include "gram_iteration.hpp"
+#include "gramian/polar.hpp"
+#include "polar_estimates.hpp"
+#include "polar_lapack.hpp"
+#include "thin.hpp"
+
+namespace gramian::detail {
+
+/// A <- (A + A^H) / 2.
+template <class T>
+void make_hermitian(MatrixView<T> a) {
+  constexpr real_t<T> half(0.5);
+  for (index_t i = 0; i < a.rows; ++i)
+    for (index_t j = 0; j <= i; ++j) {
+      const T mean = a(i, j) * half + conjugate(a(j, i)) * half;  // each first: no overflow
+      a(i, j) = mean;
+      a(j, i) = conjugate(mean);
+    }
+}
+
+template <class Products>
+class PolarIteration {
+ public:
+  using T = typename Products::Scalar;
+  using R = real_t<T>;
+
+  /// Both are for ||I - G||_F: where to stop, and what is accepted where rounding allows no more.
+  /// room: 4 stride() doubles.
+  PolarIteration(Products& products, double aim, double accept, double* room)
+      : p_(products), aim_(aim), accept_(std::max(aim, accept)), room_(room) {}
+
+  int steps() const { return steps_; }
+  double residual() const { return residual_; }  // ||I - G||_F at the end
+
+  /// What a Gram matrix tells at once. With tau the mean of the eigenvalues of G, they lie in
+  /// tau [1 - d, 1 + d], d = ||I - G / tau||_F.
+  struct Spread {
+    double mean;   // tau
+    double width;  // d, or infinity where rounding hides it
+    double upper;  // ||G||_F^(1/2) >= sigma_1
+  };
+  Spread spread(const T* g) const {
+    const double m = static_cast<double>(p_.m);
+    const double mean = trace<T>(square_view(g)) / m;
+    const double norm = p_.norm(g);
+    const double excess = (norm / mean) * (norm / mean) - m;
+    return {mean, std::sqrt(std::max(0.0, excess)), std::sqrt(norm)};
+  }
+
+  /// An estimate of the largest singular value from G, at most a given bound. The Newton steps'
+  /// scaling is the better for it, and nothing else rests on it.
+  double largest(const T* g, double bound) const {
+    const double estimate = std::sqrt(largest_eigenvalue(g, p_.m, p_.stride(), room_));
+    return estimate > 0 ? std::min(bound, 1.1 * estimate) : bound;
+  }
+
+  /// Steps on X itself, whose singular values lie in [lower, upper], until I - G is small. g holds
+  /// G; the others are room.
+  bool standard(T* g, T* p, T* spare, double lower, double upper) {
+    const double s = tighten(g, p, spare, lower, upper);
+    return standard_from(g, p, s, polar_plan::steps(lower / s), unknown, true);
+  }
+
+  /// The same where the spread d is under 1/2: X / tau^(1/2) is near enough for Taylor's rows.
+  bool close(T* g, T* p, const Spread& spread) {
+    return standard_from(g, p, std::sqrt(spread.mean), {}, spread.width, false);
+  }
+
+  /// Steps on G and on the product Q of their polynomials, X <- X Q, and steps on X as they are
+  /// needed. For lower / upper above 1 / gram_form_below.
+  bool gram_form(T* g, T* p, T* q, T* spare, double lower, double upper) {
+    double s = 1;
+    if (!gram_steps(g, p, q, spare, lower, upper, std::sqrt(aim_), s)) return false;
+    p_.apply_to_x(q, 1 / s);
+    p_.gram_into(g);
+    return standard_from(g, p, 1.0, {}, defect(g), false);
+  }
+
+  /// Q / s = G^(-1/2) up to about `enough` and rounding, for any positive definite G in g: the
+  /// steps on G and Q alone. All four buffers are used, q is left with Q.
+  bool gram_steps(T*& g, T*& p, T*& q, T*& spare, double lower, double upper, double enough,
+                  double& s) {
+    s = tighten(g, p, spare, lower, upper);
+    const auto table = polar_plan::steps(lower / s);
+    double e = unknown;
+    bool squared = true;
+    for (std::size_t t = 0;; ++t) {
+      const double scale = t == 0 ? s : 1.0;
+      const double next = polynomial(g, p, scale, table, t, e, squared, enough);
+      squared = false;
+      if (t == 0) {
+        p_.product(g, p, spare, 1 / s / s);
+        p_.product(spare, p, g, 1.0);
+        std::swap(q, p);
+      } else {
+        p_.product(q, p, spare, 1.0);
+        std::swap(q, spare);
+        if (next <= enough || steps_ >= polar_plan::most_steps) break;
+        p_.product(g, p, spare, 1.0);
+        p_.product(spare, p, g, 1.0);
+      }
+      e = defect(g);
+      if (!std::isfinite(e)) return false;
+      if (e <= enough) break;
+    }
+    return true;
+  }
+
+  enum class Newton { done, singular };
+
+  /// Newton steps on a square X until its singular values lie in [1, upper], upper at most
+  /// newton_above; `upper` comes in as a bound on those of X. Singular: the bound on the smallest
+  /// is not above `least`, in which case X is as it was; so it is where `smallest` tells what it
+  /// is.
+  Newton newton(T* room_for_inverse, double& upper, double least, const LapackRoom<T>& room,
+                bool hermitian, double& smallest) {
+    T* inverse = room_for_inverse;
+    copy_current(inverse);
+    bool good = invert(inverse, p_.m, p_.stride(), room);
+    const double norm = window_norm(inverse, p_.m, p_.m, p_.stride(), false);
+    smallest = good && norm > 0 && std::isfinite(norm) ? 1 / norm : 0.0;
+    if (!(smallest > least)) return Newton::singular;
+    double condition = upper / smallest;
+    double mu = 1 / std::sqrt(smallest) / std::sqrt(upper);
+    for (;;) {
+      average(inverse, mu);
+      // The inverse of an ill-conditioned Hermitian matrix comes out Hermitian to u kappa only; the
+      // rest would stay in W and keep W^2 from I once W is made Hermitian.
+      if (hermitian) make_hermitian(p_.current());
+      ++steps_;
+      upper = (std::sqrt(condition) + 1 / std::sqrt(condition)) / 2;
+      if (upper <= polar_plan::newton_above) return Newton::done;
+      condition = upper;
+      mu = 1 / std::sqrt(upper);
+      copy_current(inverse);
+      if (!invert(inverse, p_.m, p_.stride(), room)) return Newton::singular;
+    }
+  }
+
+ private:
+  static constexpr double unknown = std::numeric_limits<double>::infinity();
+
+  MatrixView<const T> square_view(const T* g) const { return {g, p_.m, p_.m, p_.stride(), 1}; }
+
+  /// What X is divided by: a bound on sigma_1, the Schatten-8 norm, or where a few powers of G^2
+  /// tell that a closer one might save a step, the Schatten-16 norm. (The powers' own estimate will
+  /// not do: with 5 % added, steps diverged for 38 of 834 Gaussian matrices.) Leaves G^2 in p.
+  double tighten(T* g, T* p, T* spare, double lower, double upper) {
+    p_.product(g, g, p, 1.0);
+    const double norm = p_.norm(p);
+    const double bound = std::min(upper, std::sqrt(std::sqrt(norm)));
+    const double estimate = std::sqrt(std::sqrt(largest_eigenvalue(p, p_.m, p_.stride(), room_)));
+    if (polar_plan::steps(lower / bound).size() <=
+        polar_plan::steps(std::min(1.0, lower / estimate)).size())
+      return bound;
+    // Scaled by a power of two, so that G^4 cannot overflow.
+    const int e = std::ilogb(norm);
+    p_.product(p, p, spare, std::ldexp(1.0, -2 * e));
+    const double root = std::sqrt(std::ldexp(std::sqrt(p_.norm(spare)), e));
+    return std::min(bound, std::sqrt(root));
+  }
+
+  /// ||I - G||_F.
+  double defect(T* g) const {
+    const index_t m = p_.m;
+    const index_t ld = p_.stride();
+    for (index_t i = 0; i < m; ++i) g[i * ld + i] -= R(1);
+    const double norm = p_.norm(g);
+    for (index_t i = 0; i < m; ++i) g[i * ld + i] += R(1);
+    return norm;
+  }
+
+  /// p <- the polynomial of step t in G / s^2, where ||I - G/s^2||_F is e: the table's row, or
+  /// Taylor's of degree 5 or, where that reaches `enough`, 3. `squared`: p holds G^2. Returns a
+  /// bound on the next e.
+  double polynomial(T* g, T* p, double s, std::span<const polar_plan::Step> table, std::size_t t,
+                    double e, bool squared, double enough) {
+    ++steps_;
+    const double s2 = s * s;
+    const double cubic = 0.75 * e * e + 0.25 * e * e * e;
+    if (cubic <= enough) {
+      affine(g, p, 1.5, -0.5 / s2);
+      return cubic;
+    }
+    // I - Y^2 after the step is E^3 (5/8 + O(E)) with E = I - G/s^2, at most E^3 for |E| <= 1/2.
+    const double taylor = e <= 0.5 ? e * e * e : unknown;
+    Row row{15.0 / 8.0, -10.0 / 8.0, 3.0 / 8.0};
+    double next = taylor;
+    if (t < table.size()) {
+      const double minimax = std::sqrt(static_cast<double>(p_.m)) * table[t].defect;
+      if (minimax < taylor) {
+        row = table[t].row;
+        next = minimax;
+      }
+    }
+    if (squared)
+      p_.combine(g, p, row.a, row.b / s2, row.c / s2 / s2);
+    else
+      p_.product(g, g, p, row.c / s2 / s2, row.b / s2, g, row.a);
+    return next;
+  }
+
+  bool standard_from(T* g, T* p, double s, std::span<const polar_plan::Step> table, double e,
+                     bool squared) {
+    double before = unknown;
+    for (std::size_t t = 0;; ++t) {
+      residual_ = e;
+      if (std::isnan(e) || (t > 0 && !std::isfinite(e))) return false;
+      if (t > 0 || s == 1.0) {
+        if (e <= aim_) return true;
+        // Where steps gain no more, rounding is what is left.
+        if (e > before / 4 && t >= table.size()) return e <= accept_;
+        if (steps_ >= polar_plan::most_steps) return e <= accept_;
+      }
+      polynomial(g, p, s, table, t, e, squared, aim_ / 4);
+      squared = false;
+      p_.apply_to_x(p, 1 / s);
+      s = 1.0;
+      p_.gram_into(g);
+      before = e;
+      e = defect(g);
+    }
+  }
+
+  /// p <- a I + b G.
+  void affine(const T* g, T* p, double a, double b) const {
+    const index_t m = p_.m;
+    const index_t ld = p_.stride();
+    const R rb = static_cast<R>(b);
+    for (index_t e = 0; e < m * ld; ++e) p[e] = rb * g[e];
+    for (index_t i = 0; i < m; ++i) p[i * ld + i] += static_cast<R>(a);
+  }
+
+  void copy_current(T* to) const {
+    const MatrixView<T> x = p_.current();
+    for (index_t i = 0; i < p_.m; ++i)
+      std::copy_n(x.data + i * x.row_stride, p_.m, to + i * p_.stride());
+  }
+
+  /// X <- (mu X + inverse^H / mu) / 2, by blocks that suit both layouts.
+  void average(const T* inverse, double mu) const {
+    const MatrixView<T> x = p_.current();
+    const index_t ld = p_.stride();
+    const R near = static_cast<R>(mu / 2);
+    const R far = static_cast<R>(0.5 / mu);
+    constexpr index_t band = 16;
+    for (index_t i0 = 0; i0 < p_.m; i0 += band)
+      for (index_t j0 = 0; j0 < p_.m; j0 += band)
+        for (index_t i = i0; i < std::min(p_.m, i0 + band); ++i)
+          for (index_t j = j0; j < std::min(p_.m, j0 + band); ++j)
+            x(i, j) = near * x(i, j) + far * conjugate(inverse[j * ld + i]);
+  }
+
+  Products& p_;
+  double aim_;
+  double accept_;
+  double* room_;
+  int steps_ = 0;
+  double residual_ = 0;
+};
+
+}  // namespace gramian::detail
