@@ -7,7 +7,8 @@ the others in one process; a time is the median over rounds, from a call to the 
 there. Beside each time ||A - U S V^H||_F over the least that any contestant reached, and the reads
 of A; a ratio is to the fastest of torch's rows whose error is no larger, but for a part in 1000:
 none where torch reaches that error in no row. `restarted` beside the reads: the road without waits
-gave up. On a GPU, what the device was busy for stands in a column of its own, by torch's profiler.
+gave up. On a GPU, how long at least one kernel or copy was on the device stands in a column of its
+own, by torch's profiler.
 
 cuSOLVER's Xgesvdr is called through its C interface. CuPy's svds is timed once a turn at most.
 
@@ -17,6 +18,7 @@ cuSOLVER's Xgesvdr is called through its C interface. CuPy's svds is timed once 
 from __future__ import annotations
 
 import ctypes
+import math
 import statistics
 import sys
 import time
@@ -160,12 +162,26 @@ def seconds(call: Callable[[], Any], device: str) -> float:
 
 
 def busy_ms(call: Callable[[], Any]) -> float:
-    """What kernels and copies of one call take, one after the other."""
+    """How long kernels or copies of one call ran, those that overlap counted once.
+
+    A kernel that is set up while the one before ends (programmatic dependent launch) has an
+    interval of its own from then on.
+    """
     activities = [torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=activities) as profile:
         call()
         torch.cuda.synchronize()
-    return sum(event.self_device_time_total for event in profile.key_averages()) / 1e3
+    spans = (event.time_range for event in profile.events())
+    return union_ms([(span.start, span.end) for span in spans])
+
+
+def union_ms(intervals: list[tuple[float, float]]) -> float:
+    """Length of the union of intervals in microseconds."""
+    length, reached = 0.0, -math.inf
+    for start, end in sorted(intervals):
+        length += max(end - max(start, reached), 0.0)
+        reached = max(reached, end)
+    return length / 1e3
 
 
 def reads_of(a: Tensor, rank: int, call: Callable[..., Any]) -> str:

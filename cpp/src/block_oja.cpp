@@ -11,6 +11,7 @@
 #include "batch.hpp"
 #include "gramian/streaming.hpp"
 #include "small_sketch.hpp"
+#include "two_parts.hpp"
 
 namespace gramian {
 
@@ -111,15 +112,18 @@ class BlockOjaUpdate {
     if (!(block_weight > 0)) return;  // decayed to nothing within the block
     for (double& v : means) v /= block_weight;
     for (index_t i = 0; i < n_; ++i) add(-1.0, means.data(), row(i), d_);
-    const double past = past_ * total(Layout::weight);
-    const double all = past + block_weight;
+    double all = total(Layout::weight);
+    detail::multiply(all, total(Layout::weight_low), past_);
+    const double past = all;
+    detail::add_rounded(all, total(Layout::weight_low), block_weight);
     const double factor = std::sqrt(past / all * block_weight);
     // Errors of the block's mean and of the mean so far: docs/streaming.md#centering
     using rounding::u;
     double& mean_error = total(Layout::mean_error);
     const double sizes =
         std::sqrt(dot(means.data(), means.data(), d_)) + std::sqrt(dot(mean(), mean(), d_));
-    const double block_error = (Layout::block + 8) * u * std::sqrt(raw / block_weight);
+    // Sums of at most 64 terms, of the rows and of their weights.
+    const double block_error = (2 * Layout::block + 8) * u * std::sqrt(raw / block_weight);
     centering_ = 4 * u * std::sqrt(raw) +
                  std::sqrt(block_weight) * (block_error + mean_error + 8 * u * sizes);
     mean_error = (past * mean_error + block_weight * block_error) / all + 8 * u * sizes;

@@ -6,6 +6,7 @@
 
 #include "frequent_directions_proof.hpp"
 #include "streamed_rows.hpp"
+#include "two_parts.hpp"
 
 namespace gramian {
 
@@ -20,14 +21,6 @@ namespace {
 void times_power(double* values, index_t count, int shift) {
   const PowerOfTwo<double, double> power(shift);
   for (index_t j = 0; j < count; ++j) values[j] = power(values[j]);
-}
-
-/// Adds to a sum kept in two parts.
-void add_to(double& high, double& low, double term) {
-  const double sum = high + term;
-  const double part = sum - high;
-  low += (high - (sum - part)) + (term - part);
-  high = sum;
 }
 
 }  // namespace
@@ -51,8 +44,24 @@ void FrequentDirections::decay_totals() {
   if (decay_ == 1) return;
   figures_.squares *= decay_;
   figures_.squares_low *= decay_;
-  figures_.weight *= decay_;
+  if (mean_) multiply(figures_.weight, figures_.weight_low, decay_);
   figures_.offsets = rounding::raise(figures_.offsets * decay_);
+}
+
+/// Rows so far decayed must not vanish beside units that were made for rows long gone.
+void FrequentDirections::keep_units() {
+  SketchFigures& f = figures_;
+  constexpr double small = 0x1p-400;
+  if (decay_ == 1 || !(f.squares > 0) || f.squares > small) return;
+  settle();
+  if (f.squares > 0 && f.squares < small)
+    rescale(static_cast<int>(f.exponent) + std::ilogb(f.squares) / 2);
+}
+
+/// Nothing but zeros was seen: there is no unit yet.
+bool FrequentDirections::blank() const {
+  if (figures_.squares != 0 || filled() > 0) return false;
+  return !mean_ || largest_entry<double>({mean_, 1, features_, features_, 1}) == 0;
 }
 
 void FrequentDirections::store(const double* scaled, double factor) {
@@ -86,9 +95,10 @@ void FrequentDirections::add(const double* x, double top, double weight) {
   std::frexp(top, &exponent);
   std::frexp(root, &weight_exponent);
   const int needed = exponent + std::max(weight_exponent, 0);
-  if (top > 0 && (needed > f.exponent || (f.squares == 0 && !mean_))) rescale(needed);
   f.steps += 1;
   decay_totals();
+  keep_units();
+  if (top > 0 && (needed > f.exponent || (f.squares == 0 && !mean_))) rescale(needed);
   if (!mean_) {
     if (top == 0) return;
     const PowerOfTwo<double, double> power(-static_cast<int>(f.exponent));
@@ -100,7 +110,7 @@ void FrequentDirections::add(const double* x, double top, double weight) {
   }
   // Welford: A^T A of centred rows grows by w W / (W + w) y y^T, y the row less the mean before.
   const double before = f.weight;
-  f.weight = before + weight;
+  add_rounded(f.weight, f.weight_low, weight);
   const double part = weight / f.weight;
   const PowerOfTwo<double, double> power(-static_cast<int>(f.exponent));
   double* to = row(filled());
@@ -177,14 +187,15 @@ void FrequentDirections::merge(FrequentDirections& other) {
   SketchFigures& g = other.figures_;
   if (g.steps == 0) return;
   other.settle();
-  const bool empty = f.steps == 0 || (f.squares == 0 && !mean_);
+  const bool empty = f.steps == 0 || blank();
   f.steps += g.steps;
-  const double factor = decay_ == 1 ? 1 : rounding::raise(std::pow(decay_, g.steps));
+  const double factor = decay_ == 1 ? 1 : std::pow(decay_, g.steps);
   f.squares *= factor;
   f.squares_low *= factor;
-  f.weight *= factor;
+  multiply(f.weight, f.weight_low, factor);
   f.offsets = rounding::raise(f.offsets * factor);
   settle();
+  if (other.blank()) other.rescale(static_cast<int>(f.exponent));
   // Room for one bit more, which the difference of two means may need.
   const double larger = empty ? g.exponent : std::max(f.exponent, g.exponent);
   rescale(1 + static_cast<int>(larger));
@@ -210,7 +221,8 @@ void FrequentDirections::merge(FrequentDirections& other) {
   // Shrinking may have made the units smaller.
   if (f.exponent < g.exponent) rescale(static_cast<int>(g.exponent));
   other.rescale(static_cast<int>(f.exponent));
-  f.weight += g.weight;
+  add_rounded(f.weight, f.weight_low, g.weight);
+  add_rounded(f.weight, f.weight_low, g.weight_low);
   f.offsets = rounding::raise(f.offsets + g.offsets);
   f.delta = rounding::raise(f.delta + g.delta);
   f.rounding = rounding::raise(f.rounding + g.rounding);

@@ -12,6 +12,10 @@
 
 namespace gramian::detail {
 
+// What products of entries and weights lose to underflow, with much room: where decay has brought
+// the energy near it, nothing is certified.
+inline constexpr double underflowed = 0x1p-760;
+
 /// Eigenvalues and vectors of a Gram matrix K of n rows in d dimensions as computed, and how far
 /// from those of the exact K they may be.
 struct GramEigen {
@@ -39,7 +43,8 @@ struct GramEigen {
       }
     const double roundings = static_cast<double>(d + 10 * n * (n + 4));
     slack = 2 * std::sqrt(residual) +
-            (5 * std::sqrt(skew) + rounding::accumulated<double>(roundings)) * trace;
+            (5 * std::sqrt(skew) + rounding::accumulated<double>(roundings)) * trace +
+            underflowed * static_cast<double>(n * d);
   }
 };
 

@@ -10,7 +10,7 @@ namespace gramian::cuda {
 /// Of one iterate H.
 struct SquareFigures {
   double trace;
-  double squares;  // ||H||_F^2
+  double squares;   // ||H||_F^2
   double exponent;  // e of the next square's factor 4^-e: tr H < 2^e <= 2 tr H
   double top;       // the largest entry on the diagonal
 };

@@ -1,6 +1,7 @@
 // Small dense problems in float64, each solved by one block in shared memory: a Cholesky factor
-// with its inverse, and eigenvectors by one-sided Jacobi rotations. Nothing waits for the host:
-// what went wrong is added to figures that are read when all is done. docs/notes/one_block.md.
+// with its inverse, eigenvectors by one-sided Jacobi rotations, eigenvalues by bisection. Nothing
+// waits for the host: what went wrong is added to figures that are read when all is done.
+// docs/notes/one_block.md.
 #pragma once
 
 #include "gramian/cuda/queue.hpp"
@@ -8,8 +9,9 @@
 
 namespace gramian::cuda {
 
-/// Sides up to this fit.
+/// Sides up to this fit into a block of a Hopper GPU; into one of the device, sides up to that.
 inline constexpr index_t one_block_limit = 144;
+index_t one_block_side(int device);
 
 /// What the kernels tell the host, counted over a call. Once `failed` is not 0 the kernels here
 /// leave at once, and what they should have written is undefined.
@@ -42,5 +44,15 @@ struct JacobiRequest {
   double* divided = nullptr;  // the same, each divided by the square root of its value; or null
 };
 void jacobi(const Queue& queue, const JacobiRequest& request, SmallFigures* figures);
+
+/// Eigenvalues alone, descending, of several Gram matrices, a block each. They are off by some
+/// 2^-32 of the largest one; where the trace is not positive and finite they are 0.
+struct ValuesRequest {
+  index_t size;
+  index_t count;
+  const double* grams;  // count x size x size
+  double* values;       // count x size
+};
+void eigenvalues(const Queue& queue, const ValuesRequest& request, SmallFigures* figures);
 
 }  // namespace gramian::cuda

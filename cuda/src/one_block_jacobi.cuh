@@ -21,7 +21,7 @@ inline constexpr int most_sweeps = 24;
 __host__ __device__ constexpr int jacobi_stride(int size) { return (size + 7) / 16 * 16 + 8; }
 
 __host__ __device__ constexpr int jacobi_bytes(int size) {
-  return static_cast<int>(sizeof(double)) * (size * jacobi_stride(size) + 2 * size) +
+  return static_cast<int>(sizeof(double)) * (size * jacobi_stride(size) + 2 * size + 1) +
          static_cast<int>(sizeof(int)) * (size + 2);
 }
 
@@ -103,7 +103,7 @@ __global__ void __launch_bounds__(jacobi_threads(each* pair_lanes))
   const int stride = jacobi_stride(size);
   double* const s = reinterpret_cast<double*>(jacobi_memory);
   double* const squares = s + size * stride;
-  double* const lengths = squares + size;
+  double* const lengths = squares + size + 1;
   int* const place = reinterpret_cast<int*>(lengths + size);
   const int thread = static_cast<int>(threadIdx.x);
   const int threads = static_cast<int>(blockDim.x);
@@ -116,6 +116,7 @@ __global__ void __launch_bounds__(jacobi_threads(each* pair_lanes))
     const int i = at / size;
     s[i * stride + at - i * size] = r.triangle[at];
   }
+  if (thread == 0) squares[size] = 0;
   __syncthreads();
 
   int sweeps = 0;
@@ -139,7 +140,7 @@ __global__ void __launch_bounds__(jacobi_threads(each* pair_lanes))
         y = round >= pair ? round - pair : round - pair + seats;
       }
       const bool here = pair < pairs && x < size && y < size;
-      if (!here) x = y = 0;
+      if (!here) x = y = size;  // nobody's square: others turn every row there is
       turned |= turn_pair<each>(s + x * stride, s + y * stride, squares + x, squares + y, size,
                                 r.tolerance, lane, here);
       __syncthreads();

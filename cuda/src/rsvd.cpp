@@ -16,8 +16,10 @@ namespace {
 constexpr index_t block_bytes = index_t{16} << 20;
 constexpr index_t least_rows = 16;
 
-/// Shorter sums are soon done by cuBLAS, whose kernels have less to set up.
+/// Shorter sums and smaller matrices are soon done by cuBLAS, whose kernels have less to set up
+/// (2048 x 2048 with 42 vectors: in half the time; docs/notes/thin_products_gpu.md).
 constexpr index_t least_thin_side = 1024;
+constexpr index_t least_thin_entries = index_t{1} << 24;
 
 cudaDataType type_of(DType dtype) {
   switch (dtype) {
@@ -58,6 +60,7 @@ class Read {
     // Blocks of copied rows are too short for it.
     const void* const data = copied_ ? nullptr : r.a.data;
     thin_ = !copied_ && computed_ == DType::float32 && std::min(rows_, cols_) >= least_thin_side &&
+            rows_ * cols_ >= least_thin_entries &&
             takes_thin_products(queue, factor(rows_, data), width_);
   }
 

@@ -13,8 +13,6 @@ namespace gramian::cuda {
 
 namespace {
 
-static_assert(direct_limit == one_block_limit);
-
 constexpr double u64 = 1.0 / 9007199254740992.0;  // 2^-53
 constexpr double u32 = 1.0 / 16777216.0;          // 2^-24
 
@@ -28,6 +26,7 @@ class Direct {
   void carve(Carver& carver) {
     for (double** small : {&gram_, &triangle_, &inverse_, &inner_, &usable_, &turn_, &divided_})
       *small = carver.take<double>(l_ * l_);
+    if (d_.ritz) looks_ = carver.take<double>((d_.last - first_look() + 1) * l_ * l_);
     noise_ = carver.take<double>(l_);
     kept_ = carver.take<double>(l_);
     signs_ = carver.take<double>(l_);
@@ -49,13 +48,20 @@ class Direct {
             "clearing figures");
     for (int read = d_.first; read <= d_.last; ++read) {
       // Z must be orthonormal to A's rounding where Ritz values or factors are to come of it.
-      const bool exact = d_.ritz || (d_.ends && read == d_.last);
+      const bool looked = d_.ritz && read >= first_look();
+      const bool exact = looked || (d_.ends && read == d_.last);
       if (read == 1)
         first_block(exact);
       else
         next_block(exact, read == 2);
       two_sided_read(queue_, a_read(read), {read_memory_, read_bytes_});
-      if (d_.ritz) ritz_values(read);
+      if (looked) tall_gram(queue_, y(), y(), look(read), scratch_);
+    }
+    if (d_.ritz) {
+      const index_t first = first_look();
+      eigenvalues(queue_,
+                  {l_, d_.last - first + 1, look(first), figures() + direct_values + first * l_},
+                  small_figures());
     }
     if (k_ > 0) factors();
   }
@@ -75,6 +81,10 @@ class Direct {
     }
     return r;
   }
+
+  /// The first read of this call that Ritz values are wanted after.
+  index_t first_look() const { return std::max(d_.first, d_.last - direct_looks + 1); }
+  double* look(index_t read) const { return looks_ + (read - first_look()) * l_ * l_; }
 
   double* figures() const { return static_cast<double*>(d_.figures.data); }
   SmallFigures* small_figures() const { return reinterpret_cast<SmallFigures*>(figures()); }
@@ -146,13 +156,6 @@ class Direct {
     multiply_into_z(wide(two_), inverse_);
   }
 
-  void ritz_values(int read) {
-    factorize(y(), false);
-    // Values are off by the square of what rows are from orthogonal.
-    const JacobiRequest r{l_, triangle_, 1e-4, figures() + direct_values + read * l_};
-    jacobi(queue_, r, small_figures());
-  }
-
   /// As `_Iteration._by_triangle` does.
   void factors() {
     factorize(y(), true);
@@ -206,6 +209,7 @@ class Direct {
   index_t k_ = 0;
   double *gram_ = nullptr, *triangle_ = nullptr, *inverse_ = nullptr, *inner_ = nullptr,
          *usable_ = nullptr, *turn_ = nullptr, *divided_ = nullptr;
+  double* looks_ = nullptr;  // Gram matrices of Y, of reads
   double *noise_ = nullptr, *kept_ = nullptr, *signs_ = nullptr;
   double* scratch_ = nullptr;
   double *one_ = nullptr, *two_ = nullptr;  // n x l
@@ -216,6 +220,8 @@ class Direct {
 };
 
 }  // namespace
+
+index_t direct_limit_on(int device) { return one_block_side(device); }
 
 std::size_t direct_svd_workspace(const Queue& queue, const DirectSvd& svd) {
   const DeviceGuard guard(queue.device);
@@ -239,6 +245,15 @@ void small_cholesky(const Queue& queue, const ArrayRef& gram, double least, doub
            {gram.shape[0], static_cast<const double*>(gram.data), least, shift,
             static_cast<double*>(triangle.data), static_cast<double*>(inverse.data)},
            static_cast<SmallFigures*>(figures.data));
+}
+
+void small_values(const Queue& queue, const ArrayRef& grams, const ArrayRef& values,
+                  const ArrayRef& figures) {
+  const DeviceGuard guard(queue.device);
+  eigenvalues(queue,
+              {grams.shape[1], grams.shape[0], static_cast<const double*>(grams.data),
+               static_cast<double*>(values.data)},
+              static_cast<SmallFigures*>(figures.data));
 }
 
 void small_jacobi(const Queue& queue, const ArrayRef& triangle, double tolerance,

@@ -227,7 +227,8 @@ int shared_bytes(index_t m) {
 bool fit_small_squares(int device, Storage storage, index_t m) {
   constexpr int others = 1024;  // what a block has besides, and what CUDA takes
   if (m > 64 || !in_float64(storage)) return false;
-  const int wanted = storage == Storage::complex128 ? shared_bytes<true>(m) : shared_bytes<false>(m);
+  const int wanted =
+      storage == Storage::complex128 ? shared_bytes<true>(m) : shared_bytes<false>(m);
   return wanted + others <= most_shared_memory(device);
 }
 

@@ -16,7 +16,8 @@ bool fit_small_squares(int device, Storage storage, index_t m);
 /// Squares each of the matrices g (m x m, float64 or complex128) until tr(H^2) / tr(H) and ||H||_F
 /// leave no more than `slack` of lambda_1(G) open, or `most` times. figures[t * batch + b]: of the
 /// iterates t = 0 .. squarings[b]; quotient: v^H G v and v^H v for each matrix, v the last
-/// iterate's best column; neither they nor squarings are written where they are null. A matrix that is zero or not finite is not squared, and has no later figures.
+/// iterate's best column; neither they nor squarings are written where they are null. A matrix that
+/// is zero or not finite is not squared, and has no later figures.
 void small_squares(const Queue& queue, Storage storage, index_t batch, index_t m, Matrices g,
                    double slack, int most, SquareFigures* figures, int* squarings,
                    double* quotient);

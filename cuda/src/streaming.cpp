@@ -68,11 +68,9 @@ index_t stream_block(index_t rows, index_t features) {
 }
 
 index_t stream_depth(index_t rows, index_t features) {
-  const index_t groups = stream_groups(features);
-  const index_t tiles = (rows + stream_tile - 1) / stream_tile;
-  // As many as on the host, whose sums go over all rows: a state goes on there with the same
-  // figures.
-  return std::max(rows, stream_tile * ((tiles + groups - 1) / groups) + groups) + 8;
+  // Those of all rows in one part, and of all parts: whatever their number is on a device or on the
+  // host, so that a state goes on elsewhere with the same figures.
+  return rows + stream_groups(features) + 8;
 }
 
 std::size_t stream_workspace(const StreamLayout& layout, const ArrayRef& rows) {
@@ -87,7 +85,6 @@ void stream_update(const Queue& queue, const StreamLayout& layout, const StreamS
   const DeviceGuard guard(queue.device);
   const index_t count = rows.shape[0];
   const Room room = carved(workspace, layout, std::min(count, longest_block(layout.features)));
-  const index_t groups = stream_groups(layout.features);
   const index_t row_bytes = rows.strides[0] * element_size(rows.dtype);
   for (index_t first = 0; first < count;) {
     const index_t block = stream_block(position.rows, layout.features);
@@ -105,7 +102,7 @@ void stream_update(const Queue& queue, const StreamLayout& layout, const StreamS
     read.parts = room.parts;
     read.figures = room.figures;
     read.products = room.products;
-    read_rows(queue, read);
+    const index_t groups = read_rows(queue, read);
     add_parts(queue, layout, state, groups, room.parts, room.figures);
     position.depth = std::max(position.depth, stream_depth(taken, layout.features));
     position.block_rows += taken;

@@ -135,7 +135,7 @@ __global__ void __launch_bounds__(threads) backward_kernel(StreamRead a, index_t
 }
 
 template <class T>
-void launch(const Queue& queue, const StreamRead& a) {
+index_t launch(const Queue& queue, const StreamRead& a) {
   const index_t groups = stream_groups(a.features);
   const char* what = "launching a read of rows";
   launch_after(queue, forward_kernel<T>, grid_size(ceil_div(a.rows, warps * warp_rows)),
@@ -144,6 +144,7 @@ void launch(const Queue& queue, const StreamRead& a) {
   launch_after(queue, backward_kernel<T>,
                grid_size(ceil_div(a.features, threads) * groups * (a.columns / width)),
                unsigned{threads}, what, a, groups);
+  return groups;
 }
 
 }  // namespace general_read
@@ -164,7 +165,7 @@ bool reads_once(const Queue& queue, const StreamRead& a) {
          reinterpret_cast<std::uintptr_t>(a.x) % vector_bytes == 0;
 }
 
-void read_rows(const Queue& queue, const StreamRead& a) {
+index_t read_rows(const Queue& queue, const StreamRead& a) {
   const bool once = reads_once(queue, a);
   switch (a.dtype) {
     case DType::float16:

@@ -20,7 +20,7 @@ struct StreamRead {
   double* products;  // (rows, columns): room that the general road needs
 };
 
-/// Parts that a sum over rows comes in, by the width alone.
+/// Parts that a sum over rows comes in at most, by the width alone.
 index_t stream_groups(index_t features);
 
 /// Rows that are taken together.
@@ -29,6 +29,8 @@ inline constexpr index_t stream_tile = 16;
 /// Whether rows go through clusters, which read them once; else `products` must be there.
 bool reads_once(const Queue& queue, const StreamRead& read);
 
-void read_rows(const Queue& queue, const StreamRead& read);
+/// Gives the number of parts: fewer than stream_groups where the device has no room for as many
+/// clusters at a time.
+index_t read_rows(const Queue& queue, const StreamRead& read);
 
 }  // namespace gramian::cuda

@@ -1,18 +1,27 @@
 // Rows are read once. A cluster of up to 8 blocks owns every so many-th tile of 16 rows, each block
-// 512 columns and each of its 8 warps 64. Of those columns a warp keeps 16 vectors Z and the sums
-// X^T Y in registers; the tiles pass through a ring in shared memory, a part of it for each warp. Y
-// = X Z needs all columns: warps and then blocks exchange their parts of it. A tile's Y is waited
-// for only after the next tile's has been computed, so that the cluster's barrier costs little.
+// 512 columns, which two of its warps share 64 at a time: the first keeps 16 vectors Z of them in
+// registers and computes Y = X Z, the other keeps the sums X^T Y. So the products of one tile are
+// computed while those of the next are, and the tensor cores wait for neither. The tiles pass
+// through a ring in shared memory, a part of it for each pair of warps.
+//
+// Y needs all columns: the first warps add up their parts and send them to every block of the
+// cluster, where the others find them, two tiles later at most. Nobody waits for what is far away
+// but at barriers that count: `full` (Y's parts are here), `empty` (all blocks have read the last
+// ones) and, for each pair of warps, `drained` (a tile is no longer needed).
 //
 // Everything is float64 on tensor cores: at most one rounding for each multiplication and addition.
 #pragma once
 
+#include <algorithm>
 #include <bit>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <tuple>
 
 #include "dependent_launch.cuh"
-#include "element.cuh"
 #include "float64_product.cuh"
-#include "streaming_read.hpp"
+#include "streaming_read_place.cuh"
 
 namespace gramian::cuda {
 
@@ -20,117 +29,37 @@ namespace {
 
 namespace cluster_read {
 
-constexpr int warps = 8;
-constexpr int threads = 32 * warps;
-constexpr int warp_columns = 64;
-constexpr int block_columns = warps * warp_columns;
-constexpr int most_blocks = 8;
-constexpr int tile = static_cast<int>(stream_tile);
-constexpr int width = 16;                // vectors
-constexpr int pitch = warp_columns + 8;  // keeps what half a warp reads at once in all banks
-constexpr int stages = 4;
-constexpr int entries = tile * width + tile;  // Y, then the squared norms of its rows
-
+/// The first half of the warps: rows come, Y = X Z goes to all blocks.
 template <class T>
-struct Shared {
-  T ring[stages][warps][tile][pitch];
-  double of_warps[warps][entries];
-  double of_block[2][entries];  // read by the whole cluster
-  double y[entries];
-};
-
-[[maybe_unused]] __device__ __forceinline__ void cluster_arrive() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("barrier.cluster.arrive.release.aligned;\n" ::: "memory");
-#endif
-}
-[[maybe_unused]] __device__ __forceinline__ void cluster_wait() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("barrier.cluster.wait.acquire.aligned;\n" ::: "memory");
-#endif
-}
-[[maybe_unused]] __device__ __forceinline__ double load_from_block(const double* at,
-                                                                   unsigned rank) {
-  double v = 0;
-#if __CUDA_ARCH__ >= 900
-  asm volatile(
-      "{\n.reg .b32 from;\n"
-      "mapa.shared::cluster.u32 from, %1, %2;\n"
-      "ld.shared::cluster.f64 %0, [from];\n}\n"
-      : "=d"(v)
-      : "r"(static_cast<unsigned>(__cvta_generic_to_shared(at))), "r"(rank)
-      : "memory");
-#endif
-  return v;
-}
-
-template <class T>
-struct Pair;  // two neighbours, read at once
-template <>
-struct Pair<float> {
-  using type = float2;
-};
-template <>
-struct Pair<__half> {
-  using type = __half2;
-};
-template <>
-struct Pair<__nv_bfloat16> {
-  using type = __nv_bfloat162;
-};
-
-template <class T>
-class Reader {
+class Forward : public Place<T> {
  public:
-  __device__ Reader(const StreamRead& a, index_t groups, unsigned blocks, unsigned char* memory)
-      : a_(a), s_(*reinterpret_cast<Shared<T>*>(memory)), groups_(groups), blocks_(blocks) {
-    lane_ = static_cast<int>(threadIdx.x) % 32;
-    warp_ = static_cast<int>(threadIdx.x) / 32;
-    g_ = lane_ / 4;
-    t_ = lane_ % 4;
-    rank_ = blockIdx.x % blocks;
-    const index_t cluster = blockIdx.x / blocks;
-    group_ = cluster % groups;
-    first_vector_ = cluster / groups * width;
-    column_ = static_cast<index_t>(rank_) * block_columns + warp_ * warp_columns;
-    const index_t tiles = (a.rows + tile - 1) / tile;
-    count_ = tiles > group_ ? (tiles - group_ + groups - 1) / groups : 0;
-  }
+  using Place<T>::Place;
 
   __device__ void run() {
+    // As many tiles are on their way, while others are multiplied here and there.
+    constexpr int ahead = stages<T> - 2;
     load_vectors();
-    for (int i = 0; i < stages - 1; ++i) fetch(i);
-    for (index_t i = 0; i <= count_; ++i) {
+    for (int i = 0; i < ahead; ++i) fetch(i);
+    for (int i = 0; i < count_; ++i) {
+      // The groups of copies so far are those of tiles up to i + ahead - 1.
+      asm volatile("cp.async.wait_group %0;" ::"n"(ahead - 1) : "memory");
+      __syncwarp();
       double y[2][4] = {};
       double squares[2] = {};
-      if (i < count_) {
-        // The groups of copies so far are those of tiles up to i + 2.
-        asm volatile("cp.async.wait_group %0;" ::"n"(stages - 2) : "memory");
-        __syncwarp();
-        forward(i, y, squares);
-      }
-      if (i > 0) {
-        cluster_wait();
-        gather(i - 1);
-      }
-      if (i < count_) hand_in(y, squares);
-      __syncthreads();
-      if (i < count_) {
-        sum_warps(i);
-        cluster_arrive();
-      }
-      if (i > 0) backward(i - 1);
-      __syncwarp();
-      fetch(i + stages - 1);  // where tile i - 1 was
-      __syncthreads();
+      multiply(i, y, squares);
+      hand_in(y, squares);
+      named_barrier(forward_parts, half_threads);
+      send(i);
+      fetch(i + ahead);
     }
-    // No block ends while another may read its memory.
-    cluster_arrive();
-    cluster_wait();
-    write();
+    asm volatile("cp.async.wait_group 0;" ::: "memory");
   }
 
  private:
+  using P = Place<T>;
+  using P::a_, P::s_, P::blocks_, P::rank_, P::thread_, P::lane_, P::warp_, P::g_, P::t_;
+  using P::first_vector_, P::column_, P::count_, P::rows_, P::features_;
+
   __device__ void load_vectors() {
 #pragma unroll
     for (int k = 0; k < warp_columns / 8; ++k)
@@ -138,30 +67,31 @@ class Reader {
       for (int h = 0; h < 2; ++h)
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
-          const index_t j = column_ + 8 * k + 2 * t_ + e;
+          const int j = column_ + 8 * k + 2 * t_ + e;
           z_[k][h][e] =
-              j < a_.features ? a_.vectors[(first_vector_ + 8 * h + g_) * a_.features + j] : 0;
+              j < features_ ? a_.vectors[(first_vector_ + 8 * h + g_) * features_ + j] : 0;
         }
   }
 
-  __device__ index_t first_row(index_t i) const { return (group_ + i * groups_) * tile; }
-
   /// This warp's columns of tile i; zeros outside of the matrix.
-  __device__ void fetch(index_t i) {
+  __device__ void fetch(int i) {
     if (i < count_) {
       constexpr int each = 16 / static_cast<int>(sizeof(T));
       constexpr int pieces = warp_columns / each;
+      constexpr int rows_at_once = 32 / pieces;
+      const int r = lane_ / pieces;
+      const int c = lane_ % pieces * each;
       const T* x = static_cast<const T*>(a_.x);
-      const index_t row0 = first_row(i);
-      T(*to)[pitch] = s_.ring[i % stages][warp_];
+      const T* from = x + (P::first_row(i) + r) * a_.row_stride + column_ + c;
+      // Rows of this thread that are within the matrix.
+      const int left = column_ + c < features_ ? rows_ - P::first_row(i) - r : 0;
+      std::uint32_t to = shared_address(&s_.ring[i % stages<T>][warp_][r][c]);
+      P::await(s_.drained[i % stages<T>][warp_], i / stages<T> + 1);
 #pragma unroll
-      for (int p = lane_; p < tile * pieces; p += 32) {
-        const int r = p / pieces;
-        const int c = p % pieces * each;
-        const bool within = row0 + r < a_.rows && column_ + c < a_.features;
-        const T* from = within ? x + (row0 + r) * a_.row_stride + column_ + c : x;
-        float64::copy_async(static_cast<unsigned>(__cvta_generic_to_shared(&to[r][c])), from,
-                            within ? 16 : 0);
+      for (int n = 0; n < tile; n += rows_at_once) {
+        float64::copy_async(to, n < left ? from : x, n < left ? 16 : 0);
+        from += rows_at_once * a_.row_stride;
+        to += rows_at_once * pitch * static_cast<unsigned>(sizeof(T));
       }
     }
     asm volatile("cp.async.commit_group;" ::: "memory");
@@ -169,9 +99,9 @@ class Reader {
 
   /// This warp's part of Y. Columns enter the instruction in the order of their pairs, those of X
   /// as those of Z.
-  __device__ void forward(index_t i, double (&y)[2][4], double (&squares)[2]) {
+  __device__ void multiply(int i, double (&y)[2][4], double (&squares)[2]) {
     using Two = typename Pair<T>::type;
-    const T(*x)[pitch] = s_.ring[i % stages][warp_];
+    const T(*x)[pitch] = s_.ring[i % stages<T>][warp_];
 #pragma unroll
     for (int k = 0; k < warp_columns / 8; ++k) {
       const Two upper = *reinterpret_cast<const Two*>(&x[g_][8 * k + 2 * t_]);
@@ -194,49 +124,111 @@ class Reader {
 #pragma unroll
     for (int h = 0; h < 2; ++h)
 #pragma unroll
-      for (int e = 0; e < 4; ++e) to[(g_ + e / 2 * 8) * width + 8 * h + 2 * t_ + e % 2] = y[h][e];
+      for (int e = 0; e < 2; ++e)
+        *reinterpret_cast<double2*>(to + (g_ + 8 * e) * width + 8 * h + 2 * t_) = {y[h][2 * e],
+                                                                                   y[h][2 * e + 1]};
     if (t_ == 0) {
       to[tile * width + g_] = squares[0];
       to[tile * width + g_ + 8] = squares[1];
     }
   }
 
-  __device__ void sum_warps(index_t i) {
-    for (int e = static_cast<int>(threadIdx.x); e < entries; e += threads) {
-      double sum = 0;
+  /// The block's part of Y to all blocks of the cluster.
+  __device__ void send(int i) {
+    const int b = i % 2;
+    // All blocks have read what they were sent two tiles ago, so it is no longer needed here.
+    P::await(s_.empty[b], i / 2 + 1);
+    if (2 * thread_ < entries) {
+      double2 sum = {};
 #pragma unroll
-      for (int w = 0; w < warps; ++w) sum += s_.of_warps[w][e];
-      s_.of_block[i % 2][e] = sum;
+      for (int w = 0; w < warps; ++w) {
+        const double2 part = *reinterpret_cast<const double2*>(&s_.of_warps[w][2 * thread_]);
+        sum.x += part.x;
+        sum.y += part.y;
+      }
+      *reinterpret_cast<double2*>(&s_.of_block[b][2 * thread_]) = sum;
     }
+    fence_async_shared();
+    __syncwarp();
+    named_barrier(forward_sum, half_threads);
+    static_assert(most_blocks <= warps);
+    if (lane_ == 0 && static_cast<unsigned>(warp_) < blocks_)
+      send_to_block(shared_address(s_.of_block[b]), shared_address(s_.of_blocks[b][rank_]),
+                    exchange_bytes, shared_address(&s_.full[b]), static_cast<unsigned>(warp_));
+    __syncwarp();
+  }
+
+  double z_[warp_columns / 8][2][2];
+};
+
+/// The other half: X^T Y.
+template <class T>
+class Backward : public Place<T> {
+ public:
+  using Place<T>::Place;
+
+  __device__ void run() {
+    for (int i = 0; i < count_; ++i) {
+      gather(i);
+      __syncwarp();
+      named_barrier(backward_y, half_threads);
+      if (warp_ == 0 && static_cast<unsigned>(lane_) < blocks_)
+        barrier_arrive_at(shared_address(&s_.empty[i % 2]), static_cast<unsigned>(lane_));
+      __syncwarp();
+      multiply(i);
+      __syncwarp();
+      if (lane_ == 0) barrier_arrive(shared_address(&s_.drained[i % stages<T>][warp_]));
+    }
+    write();
+  }
+
+ private:
+  using P = Place<T>;
+  using P::a_, P::s_, P::blocks_, P::rank_, P::thread_, P::lane_, P::warp_, P::g_, P::t_;
+  using P::first_vector_, P::column_, P::count_, P::group_, P::rows_, P::features_;
+
+  __device__ double weight_of(int row) const {
+    return row >= rows_ ? 0 : a_.weights ? a_.weights[row] : 1;
   }
 
   /// Y of tile i, from all blocks of the cluster, times the weights.
-  __device__ void gather(index_t i) {
-    for (int e = static_cast<int>(threadIdx.x); e < entries; e += threads) {
+  __device__ void gather(int i) {
+    const int b = i % 2;
+    const int row0 = P::first_row(i);
+    // Asked for before the wait, which is longer.
+    const double weight = weight_of(row0 + thread_ / width);
+    const double own_weight = thread_ < tile ? weight_of(row0 + thread_) : 0;
+    // Parts that came before this are counted all the same.
+    if (thread_ == 0) barrier_expect(shared_address(&s_.full[b]), blocks_ * exchange_bytes);
+    P::await(s_.full[b], i / 2);
+    const auto from_blocks = [&](int e) {
       double sum = 0;
-      for (unsigned r = 0; r < blocks_; ++r) sum += load_from_block(&s_.of_block[i % 2][e], r);
-      const bool is_square = e >= tile * width;
-      const index_t row = first_row(i) + (is_square ? e - tile * width : e / width);
-      const double weight = row >= a_.rows ? 0 : a_.weights ? a_.weights[row] : 1;
-      if (row < a_.rows) sum *= weight;
-      s_.y[e] = sum;
-      if (is_square && row < a_.rows) {
-        squares_ += sum;
-        if (!(sum <= largest_)) largest_ = sum;  // also NaN
-        present_ += weight > 0 ? 1 : 0;
-      }
+#pragma unroll
+      for (unsigned r = 0; r < most_blocks; ++r)
+        if (r < blocks_) sum += s_.of_blocks[b][r][e];
+      return sum;
+    };
+    // Beyond the last row there are zeros, whatever their weight.
+    static_assert(tile * width == half_threads);
+    s_.y[b][thread_ / width * y_pitch + thread_ % width] = from_blocks(thread_) * weight;
+    if (thread_ < tile && row0 + thread_ < rows_) {
+      const double square = from_blocks(tile * width + thread_) * own_weight;
+      squares_ += square;
+      if (!(square <= largest_)) largest_ = square;  // also NaN
+      present_ += own_weight > 0 ? 1 : 0;
     }
   }
 
-  __device__ void backward(index_t i) {
-    const T(*x)[pitch] = s_.ring[i % stages][warp_];
+  __device__ void multiply(int i) {
+    const T(*x)[pitch] = s_.ring[i % stages<T>][warp_];
+    const double* from = s_.y[i % 2];
 #pragma unroll
     for (int q = 0; q < tile / 8; ++q) {
       double y[2][2];
 #pragma unroll
       for (int h = 0; h < 2; ++h)
 #pragma unroll
-        for (int e = 0; e < 2; ++e) y[h][e] = s_.y[(8 * q + t_ + 4 * e) * width + 8 * h + g_];
+        for (int e = 0; e < 2; ++e) y[h][e] = from[(8 * q + t_ + 4 * e) * y_pitch + 8 * h + g_];
 #pragma unroll
       for (int m = 0; m < warp_columns / 16; ++m) {
         const double f[4] = {convert<double>(x[8 * q + t_][16 * m + g_]),
@@ -257,12 +249,12 @@ class Reader {
       for (int h = 0; h < 2; ++h)
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
-          const index_t j = column_ + 16 * m + g_ + e / 2 * 8;
-          if (j < a_.features) to[(8 * h + 2 * t_ + e % 2) * a_.features + j] = sums_[m][h][e];
+          const int j = column_ + 16 * m + g_ + e / 2 * 8;
+          if (j < features_) to[(8 * h + 2 * t_ + e % 2) * features_ + j] = sums_[m][h][e];
         }
     // The squared norms of rows went through the first 16 threads of each block.
     if (rank_ != 0 || first_vector_ != 0 || warp_ != 0) return;
-    static_assert(tile == 16 && tile * width == threads);
+    static_assert(tile == 16);
 #pragma unroll
     for (int d = 8; d > 0; d /= 2) {
       squares_ += __shfl_xor_sync(0xffffffffu, squares_, d);
@@ -277,24 +269,28 @@ class Reader {
     }
   }
 
-  StreamRead a_;
-  Shared<T>& s_;
-  index_t groups_, group_, first_vector_, column_, count_;
-  unsigned blocks_, rank_;
-  int lane_, warp_, g_, t_;
-  double z_[warp_columns / 8][2][2];
   double sums_[warp_columns / 16][2][4] = {};
   double squares_ = 0, largest_ = 0, present_ = 0;
 };
 
 template <class T>
 __global__ void __launch_bounds__(threads, 1)
-    kernel([[maybe_unused]] const __grid_constant__ StreamRead a, [[maybe_unused]] index_t groups,
+    kernel([[maybe_unused]] const __grid_constant__ StreamRead a, [[maybe_unused]] int groups,
            [[maybe_unused]] unsigned blocks) {
-#if __CUDA_ARCH__ >= 900
+#ifdef GRAMIAN_HOPPER
   extern __shared__ __align__(16) unsigned char memory[];
+  Place<T>(a, groups, blocks, memory).start_barriers();
+  cluster_arrive();
+  cluster_wait();
   await_earlier_kernels();
-  Reader<T>(a, groups, blocks, memory).run();
+  if (threadIdx.x < half_threads)
+    Forward<T>(a, groups, blocks, memory).run();
+  else
+    Backward<T>(a, groups, blocks, memory).run();
+  // No block ends while another may write to its memory.
+  __syncwarp();
+  cluster_arrive();
+  cluster_wait();
 #endif
 }
 
@@ -303,12 +299,31 @@ unsigned blocks_of(index_t features) {
   return static_cast<unsigned>(std::bit_ceil(needed));
 }
 
+/// Clusters of that many blocks that run at the same time on an idle device. Asked for once.
+inline int clusters_at_once(const void* kernel, cudaLaunchConfig_t config, unsigned blocks,
+                            int device) {
+  static std::mutex mutex;
+  static std::map<std::tuple<const void*, unsigned, int>, int> known;
+  const std::lock_guard lock(mutex);
+  const auto key = std::tuple(kernel, blocks, device);
+  const auto found = known.find(key);
+  if (found != known.end()) return found->second;
+  int count = 0;
+  config.gridDim = dim3(blocks);
+  config.numAttrs = 1;
+  check(cudaOccupancyMaxActiveClusters(&count, kernel, &config), "asking for clusters");
+  count = std::max(count, 1);
+  known[key] = count;
+  return count;
+}
+
+/// Gives the number of parts. More clusters than run at once would make a second round, which
+/// takes as long as the first.
 template <class T>
-void launch(const Queue& queue, const StreamRead& read) {
+index_t launch(const Queue& queue, const StreamRead& read) {
   const auto function = kernel<T>;
   const void* address = reinterpret_cast<const void*>(function);
   allow_shared_memory(address, queue.device, sizeof(Shared<T>));
-  const index_t groups = stream_groups(read.features);
   const unsigned blocks = blocks_of(read.features);
   cudaLaunchAttribute attributes[2]{};
   attributes[0].id = cudaLaunchAttributeClusterDimension;
@@ -318,13 +333,18 @@ void launch(const Queue& queue, const StreamRead& read) {
   attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attributes[1].val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(grid_size(read.columns / width * groups * blocks));
   config.blockDim = dim3(threads);
   config.dynamicSmemBytes = sizeof(Shared<T>);
   config.stream = queue.stream;
   config.attrs = attributes;
+  const index_t panels = read.columns / width;
+  const index_t at_once = clusters_at_once(address, config, blocks, queue.device);
+  const index_t groups = std::clamp<index_t>(at_once / panels, 1, stream_groups(read.features));
+  config.gridDim = dim3(grid_size(panels * groups * blocks));
   config.numAttrs = waits_for_earlier(address, queue.device) ? 2 : 1;
-  check(cudaLaunchKernelEx(&config, function, read, groups, blocks), "launching a read of rows");
+  check(cudaLaunchKernelEx(&config, function, read, static_cast<int>(groups), blocks),
+        "launching a read of rows");
+  return groups;
 }
 
 }  // namespace cluster_read

@@ -163,7 +163,8 @@ __global__ void __launch_bounds__(threads)
     if (!grid) {
       if (rate * largest > 1) rate = 0;
     } else if (rate == 0) {
-      if (largest != 0)
+      // Below, a rate would be infinite, and so would its half.
+      if (!(largest <= 0x1p-1000))
         for (int l = 0; l < rates; ++l)
           r.figures[l][Figure::rate] =
               largest <= 1.7e308 ? ldexp(1.0, -ilogb(largest) - 1 - l) : largest - largest;

@@ -1,10 +1,11 @@
 """When "auto" on a GPU stops reading, and how good it is then, simulated in NumPy.
 
 Subspace iteration in float64 on the hard inputs of the tests and larger ones, ranks 3, 10 and 40,
-stopped by gramian's rule; errors over those of scikit-learn's randomized_svd at its defaults.
-Prints the reads of each case, their mean and the largest ratios in both norms.
+and 100 of the largest, stopped by gramian's rule; errors over those of scikit-learn's
+randomized_svd at its defaults. Prints the reads of each case, their mean and the largest ratios in
+both norms. FIRST is the read after which gramian looks first.
 
-    python docs/scripts/rsvd_settling.py
+    python docs/scripts/rsvd_settling.py [FIRST]
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 from tests.reference import matrices  # noqa: E402
 
 OVERSAMPLE = 10
-FIRST_LOOK = 3
+FIRST_LOOK = int(sys.argv[1]) if len(sys.argv) > 1 else 4
 UNIT = 2.0**-24
 SHAPE = (500, 300)
 LARGER = {
@@ -37,6 +38,20 @@ LARGER = {
     "larger: cliff at 10": lambda rng: matrices.cliff(rng, 10, *SHAPE),
     "larger: cliff at 250": lambda rng: matrices.cliff(rng, 250, *SHAPE),
     "larger: spikes and noise": lambda rng: matrices.spikes_and_noise(rng, *SHAPE),
+}
+
+
+LARGEST = (1500, 1100)  # rank 100 is less than an eighth, as at 8192 x 8192 with rank 128
+LARGEST_CASES = {
+    "largest: Gaussian": lambda rng: matrices.gaussian(rng, *LARGEST),
+    "largest: power law -1/4": lambda rng: matrices.power_law(rng, -0.25, *LARGEST),
+    "largest: power law -1/2": lambda rng: matrices.power_law(rng, -0.5, *LARGEST),
+    "largest: power law -1": lambda rng: matrices.power_law(rng, -1.0, *LARGEST),
+    "largest: geometric to 1e-1": lambda rng: matrices.geometric(rng, 1e-1, *LARGEST),
+    "largest: geometric to 1e-3": lambda rng: matrices.geometric(rng, 1e-3, *LARGEST),
+    "largest: cliff at 100": lambda rng: matrices.cliff(rng, 100, *LARGEST),
+    "largest: cliff at 120": lambda rng: matrices.cliff(rng, 120, *LARGEST),
+    "largest: spikes and noise": lambda rng: matrices.spikes_and_noise(rng, *LARGEST),
 }
 
 
@@ -64,12 +79,13 @@ def iterate(a, rank, rng):
 
 def main():
     reads, ratios = [], []
-    for name, build in {**matrices.HARD, **LARGER}.items():
+    for name, build in {**matrices.HARD, **LARGER, **LARGEST_CASES}.items():
         a = np.asarray(build(np.random.default_rng(0)))
         if np.iscomplexobj(a) or not a.any():
             continue
         a = (a if a.shape[0] >= a.shape[1] else a.T).astype(np.float32)
-        for rank in sorted({min(3, a.shape[1]), min(10, a.shape[1]), min(40, a.shape[1])}):
+        ranks = {100} if name in LARGEST_CASES else {min(rank, a.shape[1]) for rank in (3, 10, 40)}
+        for rank in sorted(ranks):
             if rank + OVERSAMPLE >= a.shape[1]:
                 continue
             u, s, vh = randomized_svd(a, rank, random_state=0)

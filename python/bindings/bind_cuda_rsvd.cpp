@@ -43,9 +43,12 @@ ArrayRef factor_of(const std::optional<Array>& from, const char* name, const std
 }
 
 void bind_direct(py::module_& m) {
-  m.attr("direct_limit") = cuda::direct_limit;
   m.attr("direct_squares") = cuda::direct_squares;
   m.attr("direct_values") = cuda::direct_values;
+  m.attr("direct_looks") = cuda::direct_looks;
+
+  m.def("direct_limit", &cuda::direct_limit_on, py::arg("device"),
+        "The most vectors that direct_svd takes.");
 
   m.def(
       "direct_svd",
@@ -64,7 +67,7 @@ void bind_direct(py::module_& m) {
         if (svd.z.shape.size() != 2 || svd.z.shape[0] != cols || !gapless(svd.z))
           throw py::value_error("z has the wrong shape or gaps");
         const index_t width = svd.z.shape[1];
-        if (width < 1 || width > std::min(rows, cols) || width > cuda::direct_limit)
+        if (width < 1 || width > std::min(rows, cols) || width > cuda::direct_limit_on(device))
           throw py::value_error("z has too many columns");
         svd.y = rows_of(y, "y", "float32", {rows, width}, true, place);
         svd.w = rows_of(w, "w", "float64", {cols, width}, true, place);
@@ -122,6 +125,22 @@ void bind_direct(py::module_& m) {
       py::arg("gram"), py::arg("triangle"), py::arg("inverse"), py::arg("figures"),
       py::arg("least"), py::arg("shift"), py::arg("device"), py::arg("stream"),
       "Queues gram = R^T R and the inverse of R.");
+  m.def(
+      "small_values",
+      [](const Array& grams, const Array& values, const Array& figures, int device,
+         std::uintptr_t stream) {
+        const Place place = gpu(device);
+        const ArrayRef g = grams.ref("grams", dtype_from_name("float64"), false, place);
+        if (g.shape.size() != 3 || g.shape[0] < 1 || g.shape[1] != g.shape[2] || !gapless(g))
+          throw py::value_error("grams must be square matrices, without gaps");
+        const ArrayRef e =
+            rows_of(values, "values", "float64", {g.shape[0], g.shape[1]}, true, place);
+        const ArrayRef f = rows_of(figures, "figures", "float64", {3}, true, place);
+        const py::gil_scoped_release release;
+        cuda::small_values(queue_of(device, stream), g, e, f);
+      },
+      py::arg("grams"), py::arg("values"), py::arg("figures"), py::arg("device"), py::arg("stream"),
+      "Queues the eigenvalues of Gram matrices.");
   m.def(
       "small_jacobi",
       [](const Array& triangle, const Array& values, const Array& vectors, const Array& divided,

@@ -138,10 +138,10 @@ void bind_cuda_streaming(py::module_& m) {
           throw py::value_error("no sketch has that many rows");
         if (filled < 0 || filled >= layout.held())
           throw py::value_error("filled must be below the number of rows held");
-        const index_t m = layout.held();
+        const index_t most = layout.held();
         const cuda::SketchState state{
-            doubles(held, "held", {features, m}, true, place),
-            doubles(factors, "factors", {m}, true, place),
+            doubles(held, "held", {features, most}, true, place),
+            doubles(factors, "factors", {most}, true, place),
             doubles(totals, "totals", {Layout::figure_count}, true, place)};
         const ArrayRef x = rows.ref("rows", dtype_from_name(dtype), false, place);
         if (x.shape.size() != 2 || x.shape[1] != features)

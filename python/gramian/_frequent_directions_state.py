@@ -108,5 +108,7 @@ def rounding_of(exact: Any, given: Any) -> float:
         off = float(np.linalg.norm(given - exact)) * (1 + 1e-6)
         if off == 0:
             return 0.0
+        if not math.isfinite(off):
+            return math.inf  # rows of B beyond the caller's largest number
         size = float(np.linalg.norm(exact)) * (1 + 1e-6)
         return off * (2 * size + off)

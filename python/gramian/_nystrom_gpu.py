@@ -51,6 +51,8 @@ def _matrix(a: _arrays.Array, x: Any, options: Options, w: Any, v: Any, *, check
     q, r = iteration.orthonormalize(f)[:2]
     left, s, _ = thin.svd(r)
     vectors = thin.rotate(q, left[:, :rank])
-    found = np.ldexp(np.maximum(s[:rank] ** 2 - nu, 0.0), reader.exponent)
-    w[...] = a.library.from_host(found.astype(_arrays.real_dtype(a.dtype)), a.device)
+    with np.errstate(over="ignore", under="ignore"):
+        found = np.ldexp(np.maximum(s[:rank] ** 2 - nu, 0.0), reader.exponent)
+        found = found.astype(_arrays.real_dtype(a.dtype))
+    w[...] = a.library.from_host(found, a.device)
     v[...] = vectors

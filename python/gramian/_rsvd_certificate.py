@@ -139,18 +139,22 @@ class _Search:
         one.z, one.y, one.vectors, one.method = z, y, it.vectors, it.method
         one.householder = it.householder
         columns = z.shape[1]
-        turns = [z]
+        bases, turns = [z], []
         if not self.by_gram:
             size = min(columns, self.reader.rows, self.rank + options.oversample)
             one.compress(size)
-            turns += [it.vectors[:, :size], one.z]
+            bases, turns = [z, one.z], [it.vectors[:, :size]]
         factors, right = one.finish_without_half_step()
-        # What the proof takes of Z, E and C.
-        dots = self.reader.thin.dots
-        lengths = [float(dots(x, x).sum()) / max(1, x.shape[1]) for x in (*turns, right)]
         found = self._certify(factors, right, one.y, one.z, columns, dtype)
-        found.certified = self.reader.is_uncentered and max(lengths) <= 1.02
+        found.certified = self.reader.is_uncentered and self._as_proved(bases, [*turns, right])
         return found
+
+    def _as_proved(self, bases: list[Any], turns: list[Any]) -> bool:
+        """What the proof takes of Z: lengths of columns; of E and C: their spectral norms too."""
+        thin = self.reader.thin
+        lengths = [float(thin.dots(x, x).sum()) / max(1, x.shape[1]) for x in bases]
+        skews = [float((abs(thin.gram(x) - thin.eye(x.shape[1])) ** 2).sum()) for x in turns]
+        return max(lengths) <= 1.02 and max(skews) <= 0.02**2
 
     def _certify(
         self, factors: Factors, right: Any, product: Any, z: Any, columns: int, dtype: str

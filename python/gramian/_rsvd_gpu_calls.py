@@ -27,7 +27,7 @@ def rsvd(
         a.empty_like((*batch, k), _arrays.real_dtype(a.dtype)),
         a.empty_like((*batch, k, n), a.dtype),
     )
-    found = []
+    found: list[Factors] = []
     with a.library.current(a.device):
         if start is not None and not bool((abs(start.value) < math.inf).all()):
             raise ValueError("v0 contains NaN or infinity")
@@ -40,7 +40,9 @@ def rsvd(
             if factors is None:
                 factors = _one(one, own, checks)
                 _write(factors, one, u.value[place], s, place, vh.value[place])
-                if factors is not None and spent:
+                if factors is None:
+                    factors = _nothing()
+                if spent:
                     factors.passes += spent
                     factors.fallbacks.restarted = 1
             found.append(factors)
@@ -93,6 +95,7 @@ def _directly(
 
 
 def _nothing() -> Factors:
+    """What is known of a matrix that is not finite."""
     return Factors(None, np.zeros(0), None, 0, math.nan, "subspace", 1, Fallbacks())
 
 
@@ -137,13 +140,12 @@ def _write(
     s.value[place][...] = s.library.from_host(values, a.device)
 
 
-def _info(found: list[Factors | None], batch: tuple[int, ...], k: int) -> SVDInfo:
-    all_found = [f or _nothing() for f in found]
-    fallbacks = [dataclasses.asdict(f.fallbacks) for f in all_found]
-    method = all_found[0].method
+def _info(found: list[Factors], batch: tuple[int, ...], k: int) -> SVDInfo:
+    fallbacks = [dataclasses.asdict(f.fallbacks) for f in found]
+    method = found[0].method
     if not batch:
-        one = all_found[0]
+        one = found[0]
         return SVDInfo(k, one.passes, one.error, "estimate", method, fallbacks[0])
-    passes = np.array([f.passes for f in all_found], dtype=np.int64).reshape(batch)
-    errors = np.array([f.error for f in all_found]).reshape(batch)
+    passes = np.array([f.passes for f in found], dtype=np.int64).reshape(batch)
+    errors = np.array([f.error for f in found]).reshape(batch)
     return SVDInfo(k, passes, errors, "estimate", method, fallbacks)

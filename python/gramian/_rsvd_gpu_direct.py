@@ -1,8 +1,8 @@
 """The randomized SVD on a GPU without waits: everything is queued, and figures are read once.
 
 For float32 and half precision, real, by subspace iteration (cuda/src/rsvd_direct.cpp). `"auto"`
-reads figures after every read of A from the third on. Where the figures say that plain Cholesky QR
-did not do, or that A's scale is out of the way, `decompose` gives up, and the road of
+reads figures after every read of A from the third or fourth on. Where the figures say that plain
+Cholesky QR did not do, or that A's scale is out of the way, `decompose` gives up, and the road of
 `_rsvd_gpu.py` begins anew.
 """
 
@@ -16,15 +16,15 @@ import numpy as np
 
 from . import _arrays
 from ._device_vectors import Vectors
-from ._rsvd_gpu import krylov_pays, most_passes
+from ._rsvd_gpu import most_passes
 from ._rsvd_gpu_reads import Options, Reads
 from ._rsvd_settling import settled
 
 # As in _rsvd_gpu.py.
 _MODERATE = 32
 
-# Reads before "auto" looks at Ritz values for the first time.
-_FIRST_LOOK = 3
+# Operations of a read that takes longer than to wait for figures, with the device idle meanwhile.
+_LONG_READ = 2e11
 
 # The least square of a singular value that is returned, over the largest one: V is divided by it.
 _LEAST = 1e-12
@@ -53,7 +53,6 @@ def serves(a: _arrays.Array, options: Options) -> bool:
     """Whether this road takes such a matrix; `decompose` may still give up."""
     rows, columns = a.shape
     block = min(columns, options.rank + options.oversample)
-    passes = most_passes(options, columns)
     return (
         a.dtype in ("float32", "float16", "bfloat16")
         and options.method in ("auto", "subspace", "single_pass")
@@ -61,8 +60,12 @@ def serves(a: _arrays.Array, options: Options) -> bool:
         and options.start is None
         and block < columns <= rows
         and block <= Reads.direct_limit(a)
-        and (options.method != "auto" or not krylov_pays(passes, block, rows, columns))
     )
+
+
+def first_look(rows: int, columns: int, block: int) -> int:
+    """Reads before "auto" looks at Ritz values for the first time; it needs three of them."""
+    return 3 if 4.0 * rows * columns * block > _LONG_READ else 4
 
 
 def decompose(a: _arrays.Array, options: Options, places: Places) -> tuple[Found | None, int]:
@@ -90,7 +93,8 @@ class _Direct:
     def run(self) -> Found | None:
         if self.options.passes or self.most <= 2:
             return self._found(self._queue(self.most, ends=True))
-        figures = self._queue(min(_FIRST_LOOK, self.most), ritz=True)
+        first = first_look(self.reads.rows, self.reads.columns, self.block)
+        figures = self._queue(min(first, self.most), ritz=True)
         while self._good(figures) and self.passes < self.most and not self._settled(figures):
             figures = self._queue(self.passes + 1, ritz=True)
         return self._found(self._queue(self.passes)) if self._good(figures) else None
@@ -135,7 +139,7 @@ class _Direct:
         return bool(figures[0] == 0 and 4.0**-_MODERATE <= square <= 4.0**_MODERATE)
 
     def _settled(self, figures: np.ndarray) -> bool:
-        # The first row is for the squares of singular values.
+        # The first row is for the squares of singular values; of the others the last three count.
         ritz = figures[self.values : self.values + (self.passes + 1) * self.block]
         return settled(
             ritz.reshape(self.passes + 1, self.block)[1:],

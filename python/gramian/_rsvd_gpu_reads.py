@@ -47,7 +47,7 @@ class Reads:
     @staticmethod
     def direct_limit(a: _arrays.Array) -> int:
         """Most vectors that the road without waits takes (_rsvd_gpu_direct.py)."""
-        limit: int = _backend.for_device(a.device).direct_limit
+        limit: int = _backend.for_device(a.device).direct_limit(a.device[1])
         return limit
 
     def sketch(self, width: int, first: int) -> Any:

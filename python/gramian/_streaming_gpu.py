@@ -144,9 +144,20 @@ def _end_stage(layout: Layout, state: State, batch: _arrays.Array) -> None:
         state["stages"] = [*state["stages"], tuple(copies)]
         step = 2 if layout.step == "grid" else 1  # rates side by side are alike
         found = vectors[:live][1 if step == 2 else 0 :: step][:_ANCHORS]
-        norms = (found * found).sum(1) ** 0.5
-        vectors[live : live + len(found)] = found / norms[:, None]
+        vectors[live : live + len(found)] = found / _lengths(batch.module, found)
         gathered[live:] = 0
+
+
+def _lengths(module: Any, vectors: Any) -> Any:
+    """Norms, in a column; the same bits by every library, whose own sums are in other orders."""
+    sums = vectors * vectors
+    while sums.shape[1] > 1:
+        half = sums.shape[1] // 2
+        pairs = sums[:, :half] + sums[:, half : 2 * half]
+        if sums.shape[1] % 2:
+            pairs[:, :1] += sums[:, 2 * half :]
+        sums = pairs
+    return module.sqrt(sums)
 
 
 # ---- State --------------------------------------------------------------------------------------

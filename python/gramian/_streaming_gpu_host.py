@@ -34,8 +34,7 @@ def stream_depth(rows: int, features: int) -> int:
     """Additions that an entry of Xᵀ Y passes through at most within one read."""
     blocks = 1 << max(-(-features // 512) - 1, 0).bit_length()
     groups = max(1, 128 // blocks)
-    tiles = -(-rows // 16)
-    return max(rows, 16 * -(-tiles // groups) + groups) + 8
+    return rows + groups + 8
 
 
 def stream_update(*, step: str, features: int, live: int, decay: float, vectors: Any,
@@ -189,7 +188,8 @@ def _choose(r: _Rates, totals: Any, squares: Any, grid: bool) -> None:
         if figures[0, RATE] * largest > 1:
             figures[0, RATE] = 0
     elif figures[0, RATE] == 0:
-        if largest != 0:
+        # Below, a rate would be infinite, and so would its half.
+        if not largest <= 2.0**-1000:
             top = 2.0 ** -(math.frexp(largest)[1]) if np.isfinite(largest) else math.nan
             figures[:, RATE] = top / 2.0 ** np.arange(RATES)
     else:

@@ -39,6 +39,10 @@ _VACUOUS = 0.7
 # Directions of the fixed vectors' span with less than this part of the energy are left out.
 _CUT = 2.0**-16
 
+# More than underflow does to all sums of squares of rows below 2^250, and than the least factor of
+# a decayed row does: with less energy nothing is certified.
+_LOST = 2.0**-470
+
 # Rows of B: slack is proved for as many as 20.
 _MOST_ROWS = 16
 
@@ -80,13 +84,14 @@ def sketch(reading: Reading, live: int, decay: float) -> Sketch:
     stages = [*reading.stages, (reading.vectors[live:], reading.gathered[live:])]
     d = reading.vectors.shape[1]
     raw = float(reading.totals[SQUARES])
-    if not (math.isfinite(raw) and all(np.isfinite(w).all() for _, w in stages)):
+    finite = math.isfinite(raw) and all(np.isfinite(w).all() for _, w in stages)
+    if not finite or 0 < raw < _LOST:
         return Sketch(np.zeros(d), 0.0, 0.0, 0.0, math.inf, math.inf, math.inf)
     squares = raw * (1 + _g(d + reading.roundings + 32))
     if squares == 0:
         return Sketch(np.zeros(d), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     # Factors of the decay, each read's and each row's, are off by 8u; that moves M.
-    moved = 0.0 if decay == 1 else _g(8.0 * (reading.reads + 1)) * squares
+    moved = 0.0 if decay == 1 else _g(8.0 * (reading.reads + 1)) * squares + _LOST
     rows, below = [], moved
     for z, w in stages:
         size = float(np.linalg.norm(z)) * (1 + 1e-9)

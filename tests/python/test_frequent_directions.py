@@ -5,6 +5,7 @@ import math
 import pickle
 import subprocess
 import sys
+from fractions import Fraction
 
 import gramian as gm
 import numpy as np
@@ -99,6 +100,48 @@ def test_certificates_hold_to_the_last_digit(seed):
             assert true <= sketch.certificate_
             checked += 1
     assert checked >= 5
+
+
+@pytest.mark.parametrize(("first", "small", "count"), [(1.0, 2.0**-54, 10**5), (0.1, 0.1, 10**5)])
+@pytest.mark.parametrize("parts", [1, 100])
+def test_weights_are_summed_to_the_last_digit(first, small, count, parts):
+    # Rows of zeros, whose weight is all that they leave, and one heavy row after them.
+    options = {"center": True}
+    sketch = gm.FrequentDirections(2, 2, **options).partial_fit(np.zeros((1, 2)), [first])
+    for _ in range(parts):
+        part = gm.FrequentDirections(2, 2, **options)
+        part.partial_fit(np.zeros((count // parts, 2)), np.full(count // parts, small))
+        sketch = sketch.merge(part)
+    sketch.partial_fit(np.array([[1.0, 0.0]]), [2.0**60])
+    before = Fraction(first) + count * Fraction(small)
+    true = before * 2**60 / (before + 2**60)
+    error = abs(float(true - sum(Fraction(float(v)) ** 2 for v in sketch.sketch_[:, 0])))
+    assert error <= sketch.covariance_error_bound_ < 1e-13 * float(true)
+
+
+@pytest.mark.parametrize("center", [False, True])
+def test_zeros_merge_with_rows_of_any_scale(center):
+    x = np.random.default_rng(5).standard_normal((60, 6)) * [20, 1, 1, 1, 1, 1]
+    for scale in (2.0**-600, 1.0, 2.0**500):
+        tiny = gm.FrequentDirections(6, 3, center=center).partial_fit(scale * x)
+        zeros = gm.FrequentDirections(6, 3, center=center).partial_fit(np.zeros((4, 6)))
+        for sketch in (tiny.merge(zeros), zeros.merge(tiny)):
+            assert sketch.certificate_ < 0.01
+
+
+def test_rows_may_become_far_smaller_under_decay():
+    x = np.random.default_rng(6).standard_normal((3000, 4)) * [9, 1, 1, 1]
+    for decay, zeros in ((0.9, 15000), (0.5, 1)):
+        fresh = gm.FrequentDirections(4, 2, decay=decay).partial_fit(x)
+        sketch = gm.FrequentDirections(4, 2, decay=decay).partial_fit(np.eye(4))
+        sketch.partial_fit(np.zeros((zeros, 4))).partial_fit(2.0**-600 * x)
+        assert sketch.certificate_ == pytest.approx(fresh.certificate_, rel=1e-6)
+
+
+def test_bounds_of_the_largest_numbers_are_infinite():
+    with np.errstate(over="ignore"):
+        sketch = gm.FrequentDirections(3, 2).partial_fit(np.full((40, 3), 1e308))
+        assert sketch.covariance_error_bound_ == math.inf
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -15,7 +15,8 @@ from tests.reference import direct_svd
 pytestmark = [pytest.mark.gpu, pytest.mark.thread_unsafe]
 
 SHAPES = [(60, 40, 5, 3), (300, 300, 20, 10), (3000, 200, 30, 7), (5000, 1200, 64, 10),
-          (2500, 2000, 128, 10), (1500, 1100, 134, 10), (20000, 150, 1, 0)]  # fmt: skip
+          (2500, 2000, 128, 10), (1500, 1100, 134, 10), (20000, 150, 1, 0),
+          (8000, 2100, 64, 10)]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

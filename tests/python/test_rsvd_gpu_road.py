@@ -10,7 +10,14 @@ import types
 import gramian as gm
 import numpy as np
 import pytest
-from gramian import _arrays, _rsvd, _rsvd_gpu_calls, _rsvd_gpu_reads
+from gramian import (
+    _arrays,
+    _rsvd,
+    _rsvd_gpu,
+    _rsvd_gpu_calls,
+    _rsvd_gpu_direct,
+    _rsvd_gpu_reads,
+)
 from gramian._sketch import sketch
 
 from tests.reference import direct_svd
@@ -24,9 +31,13 @@ class Kernels:
     """What gramian._cuda would do, by torch on the host."""
 
     sum_parts = 8
-    direct_limit = direct_svd.DIRECT_LIMIT
     direct_squares = direct_svd.DIRECT_SQUARES
     direct_values = direct_svd.DIRECT_VALUES
+    direct_looks = direct_svd.DIRECT_LOOKS
+
+    @staticmethod
+    def direct_limit(device):
+        return direct_svd.DIRECT_LIMIT
 
     @staticmethod
     def direct_svd(
@@ -39,7 +50,8 @@ class Kernels:
         signs = sketch(seed, *z.shape, "float32")
         svd = direct_svd.Direct(a.float().numpy(), z, y, w, figures, signs)
         for t in range(first, last + 1):
-            svd.read(t, ritz=ritz, ends=ends and t == last)
+            looked = ritz and t > last - direct_svd.DIRECT_LOOKS
+            svd.read(t, ritz=looked, ends=ends and t == last)
         if u is None:
             return
         u, s, v = (torch.from_dlpack(x) for x in (u, s, v))
@@ -205,6 +217,29 @@ def test_batches_and_what_is_not_finite():
         on_the_gpus_road(batch, 4)
 
 
+@pytest.mark.parametrize("passes", [0, 2])
+def test_reads_of_what_is_not_finite_count(passes, monkeypatch):
+    made = []
+    for name in ("direct_svd", "two_sided_read"):
+        own = getattr(Kernels, name)
+
+        def counting(*args, _own=own, _name=name):
+            made.append(max(0, args[8] - args[7] + 1) if _name == "direct_svd" else 1)
+            return _own(*args)
+
+        monkeypatch.setattr(Kernels, name, staticmethod(counting))
+    # On a GPU it looks for nothing that is not finite.
+    monkeypatch.setattr(_rsvd_gpu, "gram_bound", lambda *_: torch.tensor(torch.nan))
+    x = torch.from_numpy(matrix(np.random.default_rng(1), 60, 40, "slow", "float32"))
+    x[2, 3] = torch.nan
+    options = _rsvd_gpu_reads.Options(4, 10, passes, "auto", False, 0)
+    with np.errstate(all="ignore"):
+        found = _rsvd_gpu_calls.rsvd(_arrays.matrices(x, "a"), options, None, checks=False)
+    assert bool(torch.isnan(found.U).all())
+    assert found.info.passes == sum(made) == (passes or 4) + 1
+    assert found.info.fallbacks["restarted"] == 1
+
+
 def test_public_functions_lead_here(monkeypatch):
     """As they do for an array that does not lie on the CPU."""
     x = matrix(np.random.default_rng(2), 50, 30, "slow", "float64")
@@ -215,3 +250,33 @@ def test_public_functions_lead_here(monkeypatch):
     assert torch.equal(found.U, expected.U)
     assert torch.equal(found.S, expected.S)
     assert gm.range_finder(torch.from_numpy(x), 4).shape == (50, 4)
+
+
+def test_auto_waits_for_the_first_time_after_four_reads(monkeypatch):
+    calls = []
+    queued = Kernels.direct_svd
+
+    def counted(*given):
+        calls.append((given[7], given[8], given[10]))  # first, last, whether it looks
+        queued(*given)
+
+    monkeypatch.setattr(Kernels, "direct_svd", staticmethod(counted))
+    x = matrix(np.random.default_rng(0), 300, 150, "flat", "float32")
+    found = on_the_gpus_road(x, 5)
+    assert calls[0] == (1, 4, True)
+    looks = [(t, t, True) for t in range(5, found.info.passes + 1)]
+    assert calls[1:-1] == looks
+    assert calls[-1] == (found.info.passes + 1, found.info.passes, False)
+    # A read that takes long is worth a wait.
+    monkeypatch.setattr(_rsvd_gpu_direct, "_LONG_READ", 4.0 * 300 * 150 * 15 - 1)
+    calls.clear()
+    on_the_gpus_road(matrix(np.random.default_rng(0), 300, 150, "fast", "float32"), 5)
+    assert calls[0] == (1, 3, True)
+
+
+def test_auto_takes_the_direct_road_for_large_reads():
+    a = _arrays.matrices(torch.ones(1, 1).expand(8192, 8192), "a")  # one number in memory
+    options = _rsvd_gpu_reads.Options(128, 10, 0, "auto", False, 0)
+    assert _rsvd_gpu_direct.serves(a, options)
+    assert _rsvd_gpu_direct.first_look(8192, 8192, 138) == 4
+    assert _rsvd_gpu_direct.first_look(10**6, 4096, 74) == 3

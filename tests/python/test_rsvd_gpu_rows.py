@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import pickle
+import warnings
 import weakref
 
 import gramian as gm
@@ -297,3 +298,12 @@ def test_nystrom_batches_scales_and_what_is_not_finite(road):
     assert bool(torch.isnan(w).all())
     assert bool(torch.isnan(v).all())
     assert gm.nystrom_eigh(a[None][:0], 3)[0].shape == (0, 3)
+
+
+@pytest.mark.parametrize(("dtype", "value"), [("float64", 1e307), ("float32", 2e37)])
+def test_nystrom_eigenvalues_that_overflow_do_so_quietly(road, dtype, value):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        w, v = gm.nystrom_eigh(torch.full((30, 30), value, dtype=getattr(torch, dtype)), 3)
+    assert bool(torch.isinf(w[0]))
+    assert bool(torch.isfinite(v).all())

@@ -248,6 +248,38 @@ def test_a_batch_takes_the_rank_of_its_most_demanding_matrix():
     assert bool(torch.isfinite(found.U[1]).all())
 
 
+def test_reads_of_a_try_at_a_smaller_rank_count(monkeypatch):
+    made = []
+    for name in ("read", "gram"):
+        own = getattr(_rsvd_gpu_rows.DeviceReader, name)
+
+        def counting(reader, *args, _own=own, **given):
+            made.append(1)
+            return _own(reader, *args, **given)
+
+        monkeypatch.setattr(_rsvd_gpu_rows.DeviceReader, name, counting)
+    rng = np.random.default_rng(0)
+    a = np.stack([matrices.with_spectrum(rng, r ** np.arange(40.0), 60, 40) for r in (0.3, 0.8)])
+    assert rsvd(a, tol=1e-3).info.passes.sum() == len(made) == 6
+
+
+@pytest.mark.parametrize("method", ["gram", "krylov"])
+def test_a_rotation_that_is_none_proves_nothing(method, monkeypatch):
+    """Columns of length 1 whose spectral norm is not."""
+
+    class Thin(_rsvd_gpu_thin.DeviceThin):
+        def svd(self, r):
+            left, s, turned = super().svd(r)
+            turned[:, 1] = 0.8 * turned[:, 1] + 0.6 * turned[:, 0]
+            return left, s, turned
+
+    monkeypatch.setattr(_rsvd_gpu_rows, "DeviceThin", Thin)
+    a = matrices.with_spectrum(np.random.default_rng(0), 0.5 ** np.arange(40.0), 60, 40)
+    with pytest.raises(gm.ConvergenceError) as caught:
+        rsvd(a, 4, tol=0.1, method=method)
+    assert caught.value.best.info.error_kind == "estimate"
+
+
 def test_means_are_rounded_so_nothing_is_proved():
     rng = np.random.default_rng(0)
     a = matrices.power_law(rng, -1.5, 60, 90) + 3

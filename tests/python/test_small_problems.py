@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from tests.reference import direct_svd
 
-SIZES = [1, 2, 5, 16, 17, 33, 74, 138, 144]
+SIZES = [1, 2, 5, 16, 17, 33, 42, 74, 90, 138, 144]
 
 
 def gram_of(rng, size, spread):
@@ -73,6 +78,41 @@ def test_every_row_meets_every_other_once():
         assert len(met) == pairs.shape[1] == size * (size - 1) // 2
 
 
+def check_values(gram, values):
+    assert np.all(np.diff(values) <= 0)
+    expected = np.linalg.eigvalsh(gram)[::-1]
+    assert np.abs(values - expected).max() <= 2.0**-31 * expected[0]
+
+
+def special_grams(size):
+    """Where bisection meets its numbers, rows are apart, and values are equal or zero."""
+    block = np.kron(np.eye((size + 1) // 2), [[2.0, 1], [1, 2]])[:size, :size]
+    column = np.arange(1, size + 1.0)
+    return {
+        "identity": np.eye(size),
+        "diagonal": np.diag(2.0 ** -np.arange(size)),
+        "steep": np.diag(10.0 ** (-2.0 * np.arange(size))),
+        "in pairs": block,
+        "singular": singular(size),
+        "rank 1": np.outer(column, column),
+        "ones": np.ones((size, size)),
+        "tridiagonal": 2 * np.eye(size) - np.eye(size, k=1) - np.eye(size, k=-1),
+        "small": 1e-200 * np.eye(size),
+        "large": 1e200 * block,
+    }
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_reference_of_eigenvalues(size):
+    rng = np.random.default_rng(size)
+    for spread in (0, 3, 8):
+        gram = gram_of(rng, size, spread)
+        check_values(gram, direct_svd.eigenvalues(gram))
+    for gram in special_grams(size).values():
+        check_values(gram, direct_svd.eigenvalues(gram))
+    assert not direct_svd.eigenvalues(np.zeros((size, size))).any()
+
+
 def singular(size):
     """Each column twice."""
     return np.tile(np.eye((size + 1) // 2), (2, 2))[:size, :size]
@@ -135,6 +175,44 @@ def test_factor_and_eigenvectors_of_the_kernels(kernels, size, spread):
     assert all(np.array_equal(x, y) for x, y in zip(*found, strict=True))
     check_eigenvectors(gram, found[0][0], found[0][1], 1e-9)
     np.testing.assert_allclose(found[0][2], found[0][1] / np.sqrt(found[0][0]), rtol=1e-14)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("size", SIZES)
+def test_eigenvalues_of_the_kernel(kernels, size):
+    torch, cuda = kernels
+    rng = np.random.default_rng(size)
+    grams = [gram_of(rng, size, spread) for spread in (0, 3, 8)]
+    grams += [*special_grams(size).values(), np.zeros((size, size)), np.full((size, size), np.nan)]
+    given = torch.from_numpy(np.array(grams)).cuda()
+    found = []
+    for _ in range(2):
+        values = torch.full((len(grams), size), torch.nan).double().cuda()
+        figures = torch.zeros(3, dtype=torch.float64, device="cuda")
+        capsules = [torch.utils.dlpack.to_dlpack(x) for x in (given, values, figures)]
+        cuda.small_values(*capsules, 0, torch.cuda.current_stream().cuda_stream)
+        found.append(values.cpu().numpy())
+    assert np.array_equal(*found)
+    assert not found[0][-2:].any()
+    for gram, values in zip(grams[:-2], found[0], strict=False):
+        check_values(gram, values)
+
+
+@pytest.mark.gpu
+@pytest.mark.thread_unsafe
+@pytest.mark.parametrize("tool", ["racecheck", "memcheck"])
+def test_no_races(cuda_torch, tool):
+    """Sizes of every kernel that leave some lanes without a pair, and odd ones."""
+    sanitizer = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
+    if not Path(sanitizer).exists():
+        pytest.skip("no compute-sanitizer")
+    wanted = " or ".join(f"[{size}-3] or kernel[{size}]" for size in (5, 42, 74, 90, 138))
+    checked = [sanitizer, "--tool", tool, "--error-exitcode", "86", sys.executable]
+    tests = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--gpu", __file__, "-k"]
+    chosen = f"(kernels or eigenvalues_of_the_kernel) and ({wanted})"
+    run = subprocess.run([*checked, *tests, chosen], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-1000:]
+    assert "10 passed" in run.stdout
 
 
 @pytest.mark.gpu

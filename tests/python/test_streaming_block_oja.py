@@ -84,6 +84,18 @@ def test_nothing_is_certified_where_the_top_eigenvalue_is_repeated():
         assert pca.certificate_ == np.inf, seed
 
 
+@pytest.mark.parametrize("exponent", [-400, -530, -537, -538, -539, -545])
+def test_nothing_is_certified_of_squares_that_underflow(exponent):
+    # Decay makes rows the largest whose squares are below all doubles; those of the longer ones,
+    # of many entries, vanish first.
+    rows = np.zeros((128, 64))
+    rows[0::2, 0], rows[1::2, 1:] = 4, 1
+    pca = gm.BlockOja(64, 1, decay=0.5, rng=0).partial_fit(np.ones((1, 64)))
+    pca.partial_fit(np.zeros((2560, 64))).partial_fit(rows * 2.0**exponent)
+    truth, _ = reference.sine(pca.components_[0], reference.decayed(rows, decay=0.5))
+    assert truth <= pca.certificate_
+
+
 def test_a_direction_that_comes_last_is_found_by_the_sketch():
     rng = np.random.default_rng(0)
     rows = np.concatenate([0.001 * rng.standard_normal((2000, 30)), np.ones((1, 30))])

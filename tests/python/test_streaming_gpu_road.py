@@ -6,6 +6,7 @@ kernels themselves are compared with it in test_streaming_gpu.py.
 
 from __future__ import annotations
 
+import math
 import pickle
 
 import gramian as gm
@@ -95,6 +96,29 @@ def test_the_certificate_is_finite_where_one_direction_has_nearly_all(dtype):
             assert top.certificate_ < 0.7
         truth, doubt = reference.sine(top.components_[0], rows)
         assert truth - doubt <= top.certificate_
+
+
+@pytest.mark.parametrize("exponent", [-200, -400, -520, -535, -537, -538, -539])
+def test_nothing_is_certified_of_squares_that_underflow(exponent):
+    rows = np.zeros((128, 64))
+    rows[0::2, 0], rows[1::2, 1:] = 4, 1
+    for estimator in (gm.OjaTopEigenvector(64, rng=0), gm.BlockOja(64, 2, rng=0)):
+        with np.errstate(all="ignore"):
+            estimator.partial_fit(rows * 2.0**exponent)
+            estimator.partial_fit(rows * 2.0**exponent)
+            certificate = estimator.certificate_
+        truth, doubt = reference.sine(estimator.components_[0], rows)
+        assert certificate == np.inf or truth - doubt <= certificate
+
+
+def test_factors_of_decay_that_are_below_all_doubles():
+    # The first row has the factor 1e-590, and is taken for more; the last has 2^-620 of its own.
+    rows = np.zeros((60, 3))
+    rows[0, 0], rows[-1, 1] = 2.0**240, 2.0**-310
+    pca = gm.BlockOja(3, 1, decay=1e-10, rng=0)
+    with np.errstate(all="ignore"):
+        pca.partial_fit(rows)
+        assert pca.certificate_ == np.inf or abs(pca.components_[0, 1]) > 0.999
 
 
 def test_the_proof_encloses_what_the_sketch_leaves_out():
@@ -206,6 +230,31 @@ def test_oja_blocks_are_power_steps():
     )
     assert layout.columns == 16
     assert state["position"] == (64, 0, 0, 1, _streaming_gpu_host.stream_depth(64, 12))
+
+
+def test_the_depth_covers_any_number_of_clusters():
+    """A GPU has room for some number of them, each of which adds up the rows of its tiles."""
+    for d in (1, 512, 513, 4096, 9000):
+        blocks = 1 << (-(-d // 512) - 1).bit_length()
+        for rows in (*range(1, 600), 4096, 65535, 65536):
+            tiles = -(-rows // 16)
+            depth = _streaming_gpu_host.stream_depth(rows, d)
+            for clusters in range(1, max(1, 128 // blocks) + 1):
+                in_one = min(rows, 16 * -(-tiles // clusters))
+                assert depth >= in_one + clusters + 1
+
+
+def test_lengths_have_the_same_bits_by_every_library():
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(7)
+    for d in (1, 2, 3, 7, 96, 100, 1023, 4096):
+        x = rng.standard_normal((4, d)) * 10.0 ** rng.integers(-9, 9, (4, 1))
+        found = _streaming_gpu._lengths(np, x)
+        np.testing.assert_array_equal(
+            found, _streaming_gpu._lengths(torch, torch.from_numpy(x)).numpy()
+        )
+        exact = [math.sqrt(math.fsum(row**2)) for row in x]
+        np.testing.assert_allclose(found[:, 0], exact, rtol=(d.bit_length() + 2) * 2.0**-53)
 
 
 def test_the_steps_span_is_orthonormal():

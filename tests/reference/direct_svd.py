@@ -14,6 +14,8 @@ MOST_SWEEPS = 24
 DIRECT_LIMIT = 144
 DIRECT_SQUARES = 3
 DIRECT_VALUES = 8
+DIRECT_LOOKS = 3
+HALVINGS = 32
 
 
 def panels(scaled):
@@ -112,6 +114,56 @@ def jacobi(triangle, tolerance, figures):
     return values[order], (s / np.sqrt(values)[:, None])[order].T
 
 
+def tridiagonal(s):
+    """Diagonal and what is beside it, by reflections; s is overwritten."""
+    size = len(s)
+    beside = np.zeros(max(size - 1, 0))
+    for j in range(size - 1):
+        v = s[j, j + 1 :].copy()
+        square = v[1:] @ v[1:]
+        if not square > 1e-60:
+            beside[j] = v[0]
+            continue
+        beside[j] = -np.copysign(np.sqrt(v[0] ** 2 + square), v[0] if v[0] else -1.0)
+        v[0] -= beside[j]
+        factor = 2 / (v[0] ** 2 + square)
+        rest = s[j + 1 :, j + 1 :]
+        product = factor * (rest @ v)
+        w = product - 0.5 * factor * (product @ v) * v
+        rest -= np.outer(v, w) + np.outer(w, v)
+    return np.diag(s).copy(), beside
+
+
+def count_below(diagonal, squares, x):
+    """Eigenvalues below each of x: changes of sign of the principal minors, scaled on the way."""
+    before, minor = np.zeros(len(x)), np.ones(len(x))
+    count = np.zeros(len(x), int)
+    for i, entry in enumerate(diagonal):
+        before, minor, old = minor, (entry - x) * minor - squares[i] * before, minor
+        count += np.signbit(minor) != np.signbit(old)
+        if i % 8 == 7:
+            scale = np.exp2(1.0 - np.frexp(np.maximum(abs(minor), abs(before)))[1])
+            before, minor = before * scale, minor * scale
+    return count
+
+
+def eigenvalues(gram):
+    """Descending; of a trace that is not positive, zeros."""
+    size, trace = len(gram), np.trace(gram)
+    if not 1e-300 < trace < 1e300:
+        return np.zeros(size)
+    diagonal, beside = tridiagonal(gram / trace)
+    left, right = np.r_[0, beside], np.r_[beside, 0]
+    low = np.zeros(size)
+    high = np.full(size, (diagonal + abs(left) + abs(right)).max())
+    squares = np.maximum(left**2, 2.0**-90)
+    for _ in range(HALVINGS):
+        middle = 0.5 * (low + high)
+        below = count_below(diagonal, squares, middle) >= size - np.arange(size)
+        low, high = np.where(below, low, middle), np.where(below, middle, high)
+    return 0.5 * (low + high) * trace
+
+
 class Direct:
     """rsvd_direct.cpp, on float32 A; Z, Y and W are the caller's."""
 
@@ -139,9 +191,10 @@ class Direct:
         self.y[...] = self.a @ self.z
         self.w[...] = self.a.T @ self.y
         if ritz:
-            triangle, _ = self._factor(self.y, False)
+            y = self.y.astype(float)
             at = DIRECT_VALUES + t * self.size
-            self.figures[at : at + self.size] = self._eigen(triangle)[0]
+            if not self.figures[0]:
+                self.figures[at : at + self.size] = eigenvalues(y.T @ y)
 
     def _least(self, exact):
         size = self.size

@@ -24,7 +24,8 @@ struct SketchFigures {
   double rounding = 0;     // what rounding has done since
   double squares = 0;      // ||A||_F^2, and what its last digits have lost
   double squares_low = 0;  //
-  double weight = 0;       // sum of the weights, for the mean
+  double weight = 0;       // sum of the weights, for the mean, and what its last digits have lost
+  double weight_low = 0;   //
   double mean_error = 0;   // bound on the error of the mean
   double offsets = 0;      // bound on the squared norm of what that error did to the rows
 };
@@ -83,6 +84,8 @@ class FrequentDirections {
   void append(const double* scaled, double factor);
   void shrink_if_full();
   double offset_error() const;
+  bool blank() const;
+  void keep_units();
 
   index_t features_;
   index_t size_;

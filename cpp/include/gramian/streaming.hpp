@@ -98,6 +98,7 @@ struct BlockOjaLayout {
     below,
     weight,
     mean_error,  // bound on the norm of the mean's error
+    weight_low,  // what the last digits of the weight have lost
     total_count
   };
 };
