@@ -170,7 +170,7 @@ def inverse_root(
     )
     if out is not None:
         result.written()
-    _raise_for(outcome, checked, result.value, f"{root}th root with ridge = {lift:g}", tol)
+    _raise_for(outcome, checked, result.value, f"root with p = {root}, ridge = {lift:g}", tol)
     if not return_info:
         return result.value
     steps, iterated, widened = outcome[:3]

@@ -147,6 +147,7 @@ def polar(
     always_svd = choice(method, "method", _METHODS) == "svd"
     wanted = check_flag(compute_hermitian, "compute_hermitian")
     finite = check_finite_option(check_finite)
+    check_flag(return_info, "return_info")
     *batch, rows, cols = checked.shape
     order = cols if right else rows
     square = _arrays.Array(
@@ -249,12 +250,13 @@ def report_arrays(reports: Reports, like: _arrays.Array) -> dict[str, Any]:
 
 
 def raise_unless_converged(
-    reports: Reports, best: Any, tolerance: float, of: _arrays.Array, function: str
+    reports: Reports, best: Any, tolerance: float, of: _arrays.Array, function: str, factor: int = 1
 ) -> None:
+    """factor: the function's default tolerance as a multiple of polar's."""
     failed = [r[3] for r in reports if not r[4]]
     if not failed:
         return
-    default = _cpu.polar_tolerance(of.dtype, *of.shape[-2:])
+    default = factor * _cpu.polar_tolerance(of.dtype, *of.shape[-2:])
     worst = max(failed)
     raise ConvergenceError(
         f"{function} reached a residual of {worst:.3g}, above tol={tolerance or default:.3g}"

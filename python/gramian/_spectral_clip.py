@@ -11,6 +11,7 @@ import numpy as np
 from . import _arrays, _cpu
 from ._polar import (
     check_finite_option,
+    check_flag,
     check_tolerance,
     choice,
     on_cpu,
@@ -63,7 +64,7 @@ def spectral_clip(
         ``"hard"``: :math:`\sigma \to \min(\sigma, c)`, the nearest matrix of spectral norm at most
         :math:`c`. ``"soft"``: :math:`\sigma \to \sigma / \sqrt{1 + \sigma^2 / c^2}`, a smooth one.
     tol : float, optional
-        On the residual (see :class:`SpectralClipInfo`). Default: that of
+        On the residual (see :class:`SpectralClipInfo`). Default: 4 times that of
         :func:`polar`.
     check_finite : bool or None, default None
         Whether to look for NaN and infinity in `x`. None: yes on the CPU. False: a matrix that
@@ -100,7 +101,8 @@ def spectral_clip(
     -----
     Hard: a Cholesky factorization of :math:`c^2 I - G` tells whether anything is to be done; if so,
     eigenvectors of :math:`G`, in double. Soft: steps for :math:`(I + G / c^2)^{-1/2}`. Where
-    :math:`\sigma_1` is above :math:`4 c` an SVD, in double. The error is a multiple of
+    :math:`\sigma_1` is above :math:`4 c`, or the residual above the lesser of `tol` and
+    a quarter of its default, an SVD, in double. The error is a multiple of
     :math:`\sqrt{r}\,\epsilon \max(c, \sigma_1)`, the change that rounding `x` makes, times
     :math:`\sigma_1 / c` at most.
 
@@ -121,6 +123,7 @@ def spectral_clip(
     hard = choice(kind, "kind", _KINDS) == "hard"
     tolerance = check_tolerance(tol)
     finite = check_finite_option(check_finite)
+    check_flag(return_info, "return_info")
     result = _arrays.output(out, checked)
     told = _cpu.spectral_clip(
         checked.capsule(), result.capsule(), checked.dtype, bound, hard, tolerance, finite
@@ -128,7 +131,7 @@ def spectral_clip(
     if out is not None:
         result.written()
     reports = [("", 0, 0, residual, good) for _, residual, good in told]
-    raise_unless_converged(reports, result.value, tolerance, checked, "spectral_clip")
+    raise_unless_converged(reports, result.value, tolerance, checked, "spectral_clip", 4)
     if not return_info:
         return result.value
     batch = checked.shape[:-2]

@@ -69,6 +69,33 @@ def test_methods_are_told():
         assert gm.spectral_clip(x, s / ratio, kind=kind, return_info=True)[1].method == method
 
 
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+@pytest.mark.parametrize("shape", [(8, 8), (40, 40), (300, 20)])
+def test_many_singular_values_just_below_four_times_the_bound(shape, dtype):
+    # Clipping by eigenvectors of the Gram matrix misses the default tolerance in most of these.
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((12, *shape)).astype(dtype)
+    if dtype == "complex128":
+        x += 1j * rng.standard_normal(x.shape)
+    x = gm.polar(x, compute_hermitian=False)
+    for c in (0.2501, 0.3):
+        y, info = gm.spectral_clip(x, c, return_info=True)
+        assert np.all(info.residual <= default_tolerance(x[0]))
+        assert np.linalg.norm(y - c * x, 2, axis=(-2, -1)).max() <= 2 * default_tolerance(x[0])
+        assert np.array_equal(gm.spectral_clip(y, c), y)
+
+
+@pytest.mark.parametrize("ratio", [4.1, 7, 50, 1e4])
+def test_none_of_many_small_matrices_misses_the_default_tolerance(ratio):
+    # One in some thousands misses that of polar.
+    rng = np.random.default_rng(0)
+    for shape in ((4000, 2, 2), (4000, 3, 3), (4000, 5, 2)):
+        x = rng.standard_normal(shape)
+        x /= np.linalg.norm(x, 2, axis=(-2, -1), keepdims=True)
+        for kind in KINDS:
+            gm.spectral_clip(x, 1 / ratio, kind=kind)
+
+
 shapes = st.tuples(st.integers(1, 40), st.integers(1, 40))
 
 
