@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <complex>
+#include <limits>
+#include <type_traits>
 #include <vector>
 
 #include "elementwise.hpp"
@@ -11,6 +13,24 @@
 #include "gramian/threads.hpp"
 
 namespace gramian::detail {
+
+/// What entries stored as S are computed in.
+template <class S>
+using compute_t =
+    std::conditional_t<std::is_same_v<S, Half> || std::is_same_v<S, BFloat16>, float, S>;
+
+template <class S>
+S quiet_nan() {
+  using R = real_t<S>;
+  if constexpr (std::is_same_v<S, Half>)
+    return Half{0x7e00};
+  else if constexpr (std::is_same_v<S, BFloat16>)
+    return BFloat16{0x7fc0};
+  else if constexpr (is_complex_v<S>)
+    return S(std::numeric_limits<R>::quiet_NaN(), std::numeric_limits<R>::quiet_NaN());
+  else
+    return std::numeric_limits<R>::quiet_NaN();
+}
 
 // Up to this short side a matrix stays on one core and a batch is dealt out to the cores: there is
 // too little in one product to share (at 256 x 256 a third of the time went into waiting).

@@ -12,19 +12,7 @@ namespace gramian {
 namespace {
 
 using detail::put;
-
-template <class S>
-S quiet_nan() {
-  using R = real_t<S>;
-  if constexpr (std::is_same_v<S, Half>)
-    return Half{0x7e00};
-  else if constexpr (std::is_same_v<S, BFloat16>)
-    return BFloat16{0x7fc0};
-  else if constexpr (is_complex_v<S>)
-    return S(std::numeric_limits<R>::quiet_NaN(), std::numeric_limits<R>::quiet_NaN());
-  else
-    return std::numeric_limits<R>::quiet_NaN();
-}
+using detail::quiet_nan;
 
 /// S: stored in, T: computed in.
 template <class S, class T>

@@ -13,10 +13,6 @@ namespace {
 
 using namespace detail;
 
-template <class S>
-using compute_t =
-    std::conditional_t<std::is_same_v<S, Half> || std::is_same_v<S, BFloat16>, float, S>;
-
 template <class T>
 struct Eigenpairs {
   std::vector<double> values;

@@ -5,9 +5,7 @@
 #include <atomic>
 #include <cmath>
 #include <initializer_list>
-#include <limits>
 #include <new>
-#include <type_traits>
 #include <vector>
 
 #include "batch.hpp"
@@ -15,24 +13,6 @@
 #include "gramian/workspace.hpp"
 
 namespace gramian::detail {
-
-/// What entries stored as S are computed in.
-template <class S>
-using compute_t =
-    std::conditional_t<std::is_same_v<S, Half> || std::is_same_v<S, BFloat16>, float, S>;
-
-template <class S>
-S quiet_nan() {
-  using R = real_t<S>;
-  if constexpr (std::is_same_v<S, Half>)
-    return Half{0x7e00};
-  else if constexpr (std::is_same_v<S, BFloat16>)
-    return BFloat16{0x7fc0};
-  else if constexpr (is_complex_v<S>)
-    return S(std::numeric_limits<R>::quiet_NaN(), std::numeric_limits<R>::quiet_NaN());
-  else
-    return std::numeric_limits<R>::quiet_NaN();
-}
 
 /// one(ctx, b, largest entry, workspace) for every matrix, each worth so many products with its
 /// adjoint. bytes(threads): workspace of one. Its std::bad_alloc becomes out_of_memory.

@@ -7,10 +7,10 @@ there, in the caller's library.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from . import _arrays
+from ._cublas import require_own_double
 
 
 @dataclass(frozen=True)
@@ -55,17 +55,5 @@ def road_of(array: _arrays.Array) -> Road:
     """Raises RuntimeError on a GPU where cuBLAS is told to imitate float64 by narrower formats."""
     if array.device == _arrays.CPU:
         return HOST
-    if _WISHED or _imitation_wished():
-        raise RuntimeError(
-            "certified bounds on convolutions need cuBLAS's own float64; start the process without "
-            "CUBLAS_EMULATE_DOUBLE_PRECISION"
-        )
+    require_own_double("certified bounds on convolutions need")
     return DEVICE
-
-
-def _imitation_wished() -> bool:
-    return os.environ.get("CUBLAS_EMULATE_DOUBLE_PRECISION", "0") not in ("", "0")
-
-
-# At import: cuBLAS may have been loaded meanwhile, and remembers.
-_WISHED = _imitation_wished()

@@ -8,11 +8,11 @@ caller's library in float64, whose rounding the proof counts.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from typing import Any
 
 from . import _arrays, _backend
+from ._cublas import require_own_double
 from ._rsvd_gpu_thin import DeviceThin
 from ._rsvd_pieces import Pieces
 from ._rsvd_reads import Arithmetic, Reader
@@ -30,23 +30,6 @@ _PRINT = 64
 # made of three (docs/conv_bounds.md, "Roundings").
 _DEVICE_REAL = Arithmetic(2.02 * 2.0**-53, 8)
 _DEVICE_COMPLEX = Arithmetic(8 * 2.0**-53, 8)
-
-
-def _imitation_wished() -> bool:
-    return os.environ.get("CUBLAS_EMULATE_DOUBLE_PRECISION", "0") not in ("", "0")
-
-
-# At import: cuBLAS may have been loaded meanwhile, and remembers.
-_WISHED = _imitation_wished()
-
-
-def require_own_double() -> None:
-    """Raises RuntimeError where cuBLAS is told to imitate float64 by narrower formats."""
-    if _WISHED or _imitation_wished():
-        raise RuntimeError(
-            "tol on a GPU needs cuBLAS's own float64; start the process without "
-            "CUBLAS_EMULATE_DOUBLE_PRECISION"
-        )
 
 
 def figures(thin: DeviceThin, x: Any) -> tuple[float, int]:
@@ -102,7 +85,7 @@ class DeviceReader(Reader):
             seed=seed,
         )
         if certified:
-            require_own_double()
+            require_own_double("tol on a GPU needs")
         self.thin: DeviceThin = DeviceThin(like, self.dtype)
         self.arithmetic = _DEVICE_COMPLEX if self.dtype.kind == "c" else _DEVICE_REAL
         self._own = certified

@@ -20,6 +20,7 @@ from gramian import (
 )
 from gramian._sketch import sketch
 
+from tests import gpu_road
 from tests.reference import direct_svd
 
 torch = pytest.importorskip("torch")
@@ -27,10 +28,9 @@ torch = pytest.importorskip("torch")
 KINDS = ["flat", "slow", "fast", "halving", "rank 3", "few rows", "one entry", "zero"]
 
 
-class Kernels:
-    """What gramian._cuda would do, by torch on the host."""
+class Kernels(gpu_road.Kernels):
+    """And what the road without waits calls."""
 
-    sum_parts = 8
     direct_squares = direct_svd.DIRECT_SQUARES
     direct_values = direct_svd.DIRECT_VALUES
     direct_looks = direct_svd.DIRECT_LOOKS
@@ -62,26 +62,6 @@ class Kernels:
         v.copy_(torch.from_numpy(q * turn))
         with np.errstate(invalid="ignore"):
             s.copy_(torch.from_numpy(np.sqrt(values)))
-
-    @staticmethod
-    def sketch(z, dtype, seed, first, device, stream):
-        z = torch.from_dlpack(z)
-        z.copy_(torch.from_numpy(sketch(seed, *z.shape, dtype, first_column=first)))
-
-    @staticmethod
-    def two_sided_read(a, dtype, computed, wide, z, y, w, means, sums, squares, *_):
-        arrays = (None if x is None else torch.from_dlpack(x) for x in (a, z, y, w, means))
-        a, z, y, w, means = arrays
-        narrow, double = getattr(torch, computed), getattr(torch, wide)
-        a = a.to(narrow) if means is None else (a.to(double) - means).to(narrow)
-        y.copy_(a @ z)
-        if w is not None:
-            w.copy_(a.conj().T @ y)
-        if sums is not None:
-            sums = torch.from_dlpack(sums).zero_()
-            sums[0] = a.to(double).sum(0)
-        if squares is not None:
-            torch.from_dlpack(squares)[0] = (a.to(double).abs() ** 2).sum()
 
 
 @pytest.fixture(autouse=True)
