@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include "gramian/cuda/device_info.hpp"
+#include "gramian/system_info.hpp"
 #include "shared_library.hpp"
 
 namespace gramian::python {
@@ -41,6 +42,7 @@ py::dict system_info() {
 
 PYBIND11_MODULE(_cuda, m, pybind11::mod_gil_not_used()) {
   m.doc() = "The CUDA side of gramian; private.";
+  m.def("version", &gramian::version);
   m.def("system_info", &gramian::python::system_info,
         "Runtime and driver versions, devices, and why there are none.");
   m.def("set_library_directories", &gramian::cuda::set_library_directories,

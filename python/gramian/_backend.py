@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -33,13 +34,23 @@ def for_device(device: tuple[str, int]) -> ModuleType:
 
 @cache
 def cuda_module() -> ModuleType | None:
-    """The CUDA module, or None where it is not installed. One that fails to load raises why."""
-    if find_spec(f"{__package__}._cuda") is None:
-        return None
-    from . import _cuda
+    """The CUDA module, or None where it is not installed. One that fails to load raises why.
 
-    _cuda.set_library_directories([str(path) for path in _library_directories()])
-    module: ModuleType = _cuda
+    It is part of this package where that was built with ``nvcc``, and else of the distribution
+    gramian-cu13, which has to be of the same version.
+    """
+    for package in (__package__, "gramian_cu13"):
+        if find_spec(package) is not None and find_spec(f"{package}._cuda") is not None:
+            module = import_module(f"{package}._cuda")
+            break
+    else:
+        return None
+    if module.version() != _cpu.version():
+        raise ImportError(
+            f"gramian-cu13 is of version {module.version()} and gramian of {_cpu.version()}; "
+            "install both at once: pip install --upgrade gramian[cu13]"
+        )
+    module.set_library_directories([str(path) for path in _library_directories()])
     return module
 
 

@@ -36,11 +36,11 @@ def test_torch_can_come_before_or_after(run_python):
 
 
 def test_import_is_quick(run_python):
-    """Beyond NumPy at most 0.5 s: a generous bound, that an import of torch would break."""
+    """Beyond NumPy at most 150 ms, the best of several: the machine may be busy."""
     code = (
         "import time, numpy; t = time.perf_counter(); import gramian;print(time.perf_counter() - t)"
     )
-    assert min(float(run_python(code)) for _ in range(3)) < 0.5
+    assert min(float(run_python(code)) for _ in range(9)) < 0.15
 
 
 def test_version_is_that_of_the_distribution():
