@@ -43,11 +43,15 @@ def estimators(d: int) -> dict[str, Any]:
         "BlockOja, k=1": gm.BlockOja(d, 1, rng=0),
         "BlockOja, k=8": gm.BlockOja(d, min(8, d), rng=0),
         "BlockOja, k=8, decay": gm.BlockOja(d, min(8, d), decay=1 - 1e-6, rng=0),
+        "BlockOja, k=8, history": gm.BlockOja(d, min(8, d), step="history", rng=0),
+        "BlockOja, k=8, center": gm.BlockOja(d, min(8, d), center=True, rng=0),
     }
 
 
 def sketches(d: int) -> dict[str, Any]:
-    return {f"FrequentDirections, l={size}": gm.FrequentDirections(d, size) for size in (32, 72)}
+    found = {f"FrequentDirections, l={size}": gm.FrequentDirections(d, size) for size in (32, 72)}
+    found["FrequentDirections, l=32, center"] = gm.FrequentDirections(d, 32, center=True)
+    return found | {"RandomOrderTopEigenvector": gm.RandomOrderTopEigenvector(d, rng=0)}
 
 
 def peers(d: int, x: Tensor) -> dict[str, Callable[[Tensor], object]]:
@@ -73,13 +77,16 @@ def batches(d: int, rows: int, dtype: str, device: str) -> list[Tensor]:
     return found
 
 
-def angle(found: Tensor, given: list[Tensor], decay: float) -> float:
+def angle(found: Tensor, given: list[Tensor], decay: float, center: bool) -> float:
     """To the top eigenvector of all rows, seen WARM times in turn."""
     rows = len(given[0])
     after = torch.arange(len(given) * rows, device=found.device, dtype=torch.float64).flip(0)
     weights = sum(decay ** (after + turn * len(after)) for turn in range(WARM))
     parts = [w[:, None] * x.double() for w, x in zip(weights.split(rows), given, strict=True)]
     gram = sum(part.mT @ x.double() for part, x in zip(parts, given, strict=True))
+    if center:
+        total = sum(part.sum(dim=0) for part in parts)
+        gram = gram - torch.outer(total, total) / sum(w.sum() for w in weights.split(rows))
     top = torch.linalg.eigh(gram)[1][:, -1]
     v = found.double()
     v = v / v.norm()
@@ -104,10 +111,12 @@ def race(case: str, device: str, rounds: int) -> list[str]:
     figures_of = {}
     for name, estimator in ours.items():
         # A sketch is as fast from the start, and rows seen once more turn no eigenvector.
-        for _ in range(1 if isinstance(estimator, gm.FrequentDirections) else WARM):
+        sketched = isinstance(estimator, gm.FrequentDirections | gm.RandomOrderTopEigenvector)
+        for _ in range(1 if sketched else WARM):
             for x in given:
                 estimator.partial_fit(x)
-        true = angle(estimator.components_[0], given, getattr(estimator, "decay", 1.0))
+        decay, center = (getattr(estimator, k, 1 - i) for i, k in enumerate(("decay", "center")))
+        true = angle(estimator.components_[0], given, decay, bool(center))
         bound = estimator.certificate_
         figures_of[name] = [f"{true:.1e}", f"{bound:.1e}", "" if true <= bound else "VIOLATED"]
     entries = [entry("copy", into.copy_)]

@@ -12,8 +12,9 @@ namespace gramian {
 
 using namespace detail;
 
-// Gram product and eigenproblem together cost least per row near twice the sketch.
-index_t sketch_capacity(index_t size) { return 2 * size; }
+// Gram product and eigenproblem together cost least per row near twice the sketch, but three times
+// are little more and lose far less: docs/streaming_frequent_directions.md.
+index_t sketch_capacity(index_t size) { return 3 * size; }
 
 namespace {
 
@@ -30,12 +31,13 @@ void FrequentDirections::rescale(int exponent) {
   const int shift = static_cast<int>(f.exponent) - exponent;
   f.exponent = exponent;
   if (shift == 0 || f.steps == 0) return;
-  times_power(rows_, filled() * features_, shift);
-  if (mean_) times_power(mean_, features_, shift);
+  times_power(rows_, filled() * reals_, shift);
+  if (mean_) times_power(mean_, reals_, shift);
   f.mean_error = scaled_up(f.mean_error, shift);
   f.delta = scaled_up(f.delta, 2 * shift);
   f.rounding = scaled_up(f.rounding, 2 * shift);
   f.offsets = scaled_up(f.offsets, 2 * shift);
+  f.spared = std::ldexp(f.spared, 2 * shift);
   f.squares = std::ldexp(f.squares, 2 * shift);
   f.squares_low = std::ldexp(f.squares_low, 2 * shift);
 }
@@ -61,12 +63,12 @@ void FrequentDirections::keep_units() {
 /// Nothing but zeros was seen: there is no unit yet.
 bool FrequentDirections::blank() const {
   if (figures_.squares != 0 || filled() > 0) return false;
-  return !mean_ || largest_entry<double>({mean_, 1, features_, features_, 1}) == 0;
+  return !mean_ || largest_of(mean_, reals_) == 0;
 }
 
 void FrequentDirections::store(const double* scaled, double factor) {
   double* to = row(filled());
-  for (index_t j = 0; j < features_; ++j) to[j] = factor * scaled[j];
+  for (index_t j = 0; j < reals_; ++j) to[j] = factor * scaled[j];
   stamps_[filled()] = figures_.steps;
   figures_.filled += 1;
 }
@@ -74,7 +76,7 @@ void FrequentDirections::store(const double* scaled, double factor) {
 void FrequentDirections::append(const double* scaled, double factor) {
   const double* to = row(filled());
   store(scaled, factor);
-  add_to(figures_.squares, figures_.squares_low, dot(to, to, features_));
+  add_to(figures_.squares, figures_.squares_low, dot(to, to, reals_));
 }
 
 void FrequentDirections::shrink_if_full() {
@@ -103,7 +105,7 @@ void FrequentDirections::add(const double* x, double top, double weight) {
     if (top == 0) return;
     const PowerOfTwo<double, double> power(-static_cast<int>(f.exponent));
     double* to = row(filled());
-    for (index_t j = 0; j < features_; ++j) to[j] = power(x[j]);
+    for (index_t j = 0; j < reals_; ++j) to[j] = power(x[j]);
     append(to, root);
     shrink_if_full();
     return;
@@ -114,10 +116,10 @@ void FrequentDirections::add(const double* x, double top, double weight) {
   const double part = weight / f.weight;
   const PowerOfTwo<double, double> power(-static_cast<int>(f.exponent));
   double* to = row(filled());
-  for (index_t j = 0; j < features_; ++j) to[j] = power(x[j]) - mean_[j];
-  for (index_t j = 0; j < features_; ++j) mean_[j] += part * to[j];
-  const double moved = std::sqrt(dot(to, to, features_));
-  const double length = std::sqrt(dot(mean_, mean_, features_));
+  for (index_t j = 0; j < reals_; ++j) to[j] = power(x[j]) - mean_[j];
+  for (index_t j = 0; j < reals_; ++j) mean_[j] += part * to[j];
+  const double moved = std::sqrt(dot(to, to, reals_));
+  const double length = std::sqrt(dot(mean_, mean_, reals_));
   const double factor = std::sqrt(before * part);
   const double off = factor * f.mean_error;
   f.offsets = rounding::raise(f.offsets + off * off);
@@ -137,15 +139,16 @@ void FrequentDirections::settle() {
     if (stamps_[i] != f.steps && decay_ != 1) {
       decayed = true;
       const double factor = std::pow(decay_, 0.5 * (f.steps - stamps_[i]));
-      for (index_t j = 0; j < features_; ++j) r[j] *= factor;
+      for (index_t j = 0; j < reals_; ++j) r[j] *= factor;
     }
     stamps_[i] = f.steps;
-    top = std::max(top, largest_entry<double>({r, 1, features_, features_, 1}));
+    top = std::max(top, largest_of(r, reals_));
   }
   if (decay_ != 1 && f.settled != f.steps) {
     const double factor = rounding::raise(std::pow(decay_, f.steps - f.settled));
     for (double* bound : {&f.delta, &f.rounding})
       if (*bound > 0) *bound = std::max(rounding::raise(*bound * factor), 0x1p-1000);
+    f.spared *= factor;
   }
   f.settled = f.steps;
   if (decayed) f.rounding = rounding::raise(f.rounding + row_rounding * f.squares);
@@ -158,27 +161,49 @@ void FrequentDirections::settle() {
 
 void FrequentDirections::shrink() {
   settle();
+  if (filled() <= size_) return;
+  if (complex_)
+    shrink_rows<std::complex<double>>();
+  else
+    shrink_rows<double>();
+}
+
+template <class T>
+void FrequentDirections::shrink_rows() {
   SketchFigures& f = figures_;
   const index_t held = filled();
-  if (held <= size_) return;
   Context ctx(1, false);
-  const ProvedEigen k = proved_eigen(ctx, rows_, held, features_);
-  const double taken = std::max(k.eigen.values[static_cast<std::size_t>(size_)], 0.0);
-  // B <- S U^T B, S_i^2 = 1 - delta / lambda_i.
+  T* rows = numbers<T>(rows_);
+  const ProvedEigen<T> k = proved_eigen<T>(ctx, rows, held, features_);
+  const auto value = [&](index_t i) {
+    return std::max(k.eigen.values[static_cast<std::size_t>(i)], 0.0);
+  };
+  // No direction loses more than delta. The bound asks that size + 1 times that is lost in all:
+  // what the directions dropped have not is taken from each one kept. From those it takes little
+  // that stand out, and as much as it may from those that do not.
+  const double delta = value(size_);
+  double dropped = 0;
+  for (index_t i = size_; i < held; ++i) dropped += value(i);
+  const double size = static_cast<double>(size_);
+  const double least = std::clamp(((size + 1) * delta - dropped) / size, 0.0, delta);
+  const auto taken = [&](index_t i) {
+    return std::max(least, value(i) > delta ? delta * (delta / value(i)) : delta);
+  };
+  // B <- S U^H B, S_i^2 = 1 - taken_i / lambda_i.
   index_t kept = 0;
-  while (kept < size_ && k.eigen.values[static_cast<std::size_t>(kept)] > taken) ++kept;
-  Small<double> w(kept, held);
+  while (kept < size_ && value(kept) > taken(kept)) ++kept;
+  Small<T> w(kept, held);
   for (index_t i = 0; i < kept; ++i) {
-    const double value = k.eigen.values[static_cast<std::size_t>(i)];
-    const double s = std::sqrt((value - taken) / value);
-    for (index_t j = 0; j < held; ++j) w(i, j) = s * k.eigen.vectors(j, i);
+    const double s = std::sqrt((value(i) - taken(i)) / value(i));
+    for (index_t j = 0; j < held; ++j) w(i, j) = s * conjugate(k.eigen.vectors(j, i));
   }
-  rotate_rows(w, rows_, features_, rows_);
+  rotate_rows<T>(w, rows, features_, rows);
   for (index_t i = 0; i < kept; ++i) stamps_[i] = f.steps;
   f.filled = static_cast<double>(kept);
   const ShrinkCost cost =
-      shrink_cost(k.proof, taken, static_cast<double>(held), static_cast<double>(kept));
+      shrink_cost<T>(k.proof, delta, static_cast<double>(held), static_cast<double>(kept));
   f.delta = rounding::raise(f.delta + cost.delta);
+  f.spared += delta - taken(0);
   f.rounding = rounding::raise(f.rounding + (cost.rounding + row_rounding * k.proof.trace));
 }
 
@@ -202,20 +227,23 @@ void FrequentDirections::merge(FrequentDirections& other) {
   other.rescale(1 + static_cast<int>(larger));
   if (mean_ && f.weight > 0 && g.weight > 0) {
     double* to = row(filled());
-    for (index_t j = 0; j < features_; ++j) to[j] = other.mean_[j] - mean_[j];
+    for (index_t j = 0; j < reals_; ++j) to[j] = other.mean_[j] - mean_[j];
     const double part = g.weight / (f.weight + g.weight);
     const double between = std::sqrt(f.weight * part);
-    const double moved = std::sqrt(dot(to, to, features_));
-    for (index_t j = 0; j < features_; ++j) mean_[j] += part * to[j];
-    const double length = std::sqrt(dot(mean_, mean_, features_));
+    const double moved = std::sqrt(dot(to, to, reals_));
+    for (index_t j = 0; j < reals_; ++j) mean_[j] += part * to[j];
+    const double length = std::sqrt(dot(mean_, mean_, reals_));
     const double off = between * (f.mean_error + g.mean_error);
     f.offsets = rounding::raise(f.offsets + off * off);
     f.mean_error = rounding::raise((1 - part) * f.mean_error + part * g.mean_error +
                                    rounding::u * (8 * part * moved + 2 * length));
-    append(to, between);
-    shrink_if_full();
+    // Where the means agree there is nothing between them, and no row to spend on it.
+    if (moved > 0 && between > 0) {
+      append(to, between);
+      shrink_if_full();
+    }
   } else if (mean_ && g.weight > 0) {
-    std::copy_n(other.mean_, features_, mean_);
+    std::copy_n(other.mean_, reals_, mean_);
     f.mean_error = g.mean_error;
   }
   // Shrinking may have made the units smaller.
@@ -226,13 +254,14 @@ void FrequentDirections::merge(FrequentDirections& other) {
   f.offsets = rounding::raise(f.offsets + g.offsets);
   f.delta = rounding::raise(f.delta + g.delta);
   f.rounding = rounding::raise(f.rounding + g.rounding);
+  f.spared += g.spared;
   f.squares_low += g.squares_low;
   add_to(f.squares, f.squares_low, g.squares);
   for (index_t i = 0; i < other.filled(); ++i) {
     if (f.exponent < g.exponent) rescale(static_cast<int>(g.exponent));
     const PowerOfTwo<double, double> power(static_cast<int>(g.exponent - f.exponent));
     double* to = row(filled());
-    for (index_t j = 0; j < features_; ++j) to[j] = power(other.row(i)[j]);
+    for (index_t j = 0; j < reals_; ++j) to[j] = power(other.row(i)[j]);
     store(to, 1);
     shrink_if_full();
   }

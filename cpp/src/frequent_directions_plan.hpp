@@ -23,17 +23,19 @@ struct EigenProof {
   double skew = 0;
 };
 
-/// delta and rounding that one shrinking adds; `lambda` is the eigenvalue taken off.
+/// delta and rounding that one shrinking adds; `lambda` is the largest eigenvalue dropped, of which
+/// no more is taken off the others.
 struct ShrinkCost {
   double delta;
   double rounding;
 };
 
-inline ShrinkCost shrink_cost(const EigenProof& p, double lambda, double held, double kept) {
+template <class T>
+ShrinkCost shrink_cost(const EigenProof& p, double lambda, double held, double kept) {
   const double norm = p.norm + p.error;
   const double delta = lambda + 5 * rounding::u * norm + p.error;
   const double product =
-      rounding::accumulated<double>(held + 2) * std::sqrt(kept) * (1 + p.skew) * std::sqrt(p.trace);
+      rounding::accumulated<T>(held + 2) * std::sqrt(kept) * (1 + p.skew) * std::sqrt(p.trace);
   const double rounded =
       2.1 * p.skew * norm + 2 * (1 + p.skew) * std::sqrt(norm) * product + product * product;
   return {delta * (1 + 64 * rounding::u), rounded * (1 + 64 * rounding::u)};

@@ -18,27 +18,37 @@ double FrequentDirections::offset_error() const {
 
 double FrequentDirections::error() const {
   double trace = 0;
-  for (index_t i = 0; i < filled(); ++i) trace += dot(row(i), row(i), features_);
+  for (index_t i = 0; i < filled(); ++i) trace += dot(row(i), row(i), reals_);
   return rounding::raise(figures_.delta + figures_.rounding + offset_error() +
                          (1 + 1e-6) * row_rounding * trace);
 }
 
 void FrequentDirections::spectrum(index_t count, double* values, double* vectors) const {
+  if (complex_)
+    read_spectrum(count, values, numbers<std::complex<double>>(vectors));
+  else
+    read_spectrum(count, values, vectors);
+}
+
+template <class T>
+void FrequentDirections::read_spectrum(index_t count, double* values, T* vectors) const {
   Context ctx(1, false);
   const index_t held = filled();
   std::fill_n(values, count, 0.0);
-  Thin<double> basis(features_, count);
+  Thin<T> basis(features_, count);
   if (held > 0) {
-    const ProvedEigen k = proved_eigen(ctx, rows_, held, features_);
-    Small<double> w(std::min(held, count), held);
+    const T* rows = numbers<T>(rows_);
+    const ProvedEigen<T> k = proved_eigen<T>(ctx, rows, held, features_);
+    Small<T> w(std::min(held, count), held);
     for (index_t i = 0; i < w.rows; ++i) {
       values[i] = std::max(k.eigen.values[static_cast<std::size_t>(i)], 0.0);
-      for (index_t j = 0; j < held; ++j) w(i, j) = k.eigen.vectors(j, i);
+      for (index_t j = 0; j < held; ++j) w(i, j) = conjugate(k.eigen.vectors(j, i));
     }
-    rotate_rows(w, rows_, features_, vectors);
+    rotate_rows<T>(w, rows, features_, vectors);
     for (index_t i = 0; i < w.rows; ++i) {
-      const double* v = vectors + i * features_;
-      const double length = std::sqrt(dot(v, v, features_));
+      const T* v = vectors + i * features_;
+      const auto* reals = reinterpret_cast<const double*>(v);
+      const double length = std::sqrt(dot(reals, reals, reals_));
       if (length > 0)
         for (index_t j = 0; j < features_; ++j) basis(j, i) = v[j] / length;
     }
@@ -46,39 +56,45 @@ void FrequentDirections::spectrum(index_t count, double* values, double* vectors
   // Orthonormal whatever is in it: directions that no row has are filled up.
   householder_qr(basis);
   for (index_t i = 0; i < count; ++i) {
-    double top = 0;
-    for (index_t j = 0; j < features_; ++j)
-      if (std::abs(basis(j, i)) > std::abs(top)) top = basis(j, i);
-    const double sign = top < 0 ? -1 : 1;
-    for (index_t j = 0; j < features_; ++j) vectors[i * features_ + j] = sign * basis(j, i);
+    T* v = vectors + i * features_;
+    for (index_t j = 0; j < features_; ++j) v[j] = basis(j, i);
+    turn_to_positive(v, features_);
   }
 }
 
 double FrequentDirections::certificate(const double* v) const {
+  return complex_ ? certify(numbers<std::complex<double>>(v)) : certify(v);
+}
+
+template <class T>
+double FrequentDirections::certify(const T* v) const {
   constexpr double infinity = std::numeric_limits<double>::infinity();
   const index_t held = filled();
-  const double squares = dot(v, v, features_);
+  const auto* reals = reinterpret_cast<const double*>(v);
+  const double squares = dot(reals, reals, reals_);
   if (held == 0 || !(squares > 0)) return infinity;
   if (features_ == 1) return 0;
   Context ctx(1, false);
-  const ProvedEigen k = proved_eigen(ctx, rows_, held, features_);
-  std::vector<double> image(static_cast<std::size_t>(features_));
+  const T* rows = numbers<T>(rows_);
+  const ProvedEigen<T> k = proved_eigen<T>(ctx, rows, held, features_);
+  std::vector<T> image(static_cast<std::size_t>(features_));
   double energy = 0;
   for (index_t i = 0; i < held; ++i) {
-    const double part = dot(row(i), v, features_);
-    energy += part * part;
-    for (index_t j = 0; j < features_; ++j) image[static_cast<std::size_t>(j)] += part * row(i)[j];
+    const T* row = rows + i * features_;
+    const T part = inner(row, v, features_);
+    energy += squared(part);
+    // The adjoint of M^H (M v), a row as v^H is.
+    const T along = conjugate(part);
+    for (index_t j = 0; j < features_; ++j) image[static_cast<std::size_t>(j)] += along * row[j];
   }
   const double quotient = energy / squares;
   double left = 0;
-  for (index_t j = 0; j < features_; ++j) {
-    const double r = image[static_cast<std::size_t>(j)] - quotient * v[j];
-    left += r * r;
-  }
+  for (index_t j = 0; j < features_; ++j)
+    left += squared(image[static_cast<std::size_t>(j)] - quotient * v[j]);
   const double residual = std::sqrt(left / squares);
   const EigenProof& p = k.proof;
-  const double slack = rounding::accumulated<double>(6 * static_cast<double>(features_) +
-                                                     4 * static_cast<double>(held) + 64) *
+  const double slack = rounding::accumulated<T>(6 * static_cast<double>(features_) +
+                                                4 * static_cast<double>(held) + 64) *
                        p.trace;
   const double first = k.eigen.values[0] + p.error;
   const double second = held > 1 ? std::max(k.eigen.values[1], 0.0) + p.error : 0.0;

@@ -11,7 +11,7 @@
 
 namespace gramian::detail {
 
-static_assert(OjaLayout::block == OjaShape::rows && OjaLayout::rates == OjaShape::rates &&
+static_assert(OjaLayout::leaf == OjaShape::rows && OjaLayout::rates == OjaShape::rates &&
               OjaLayout::sketch == OjaShape::sketch);
 
 /// Unit roundoff of S.
@@ -25,16 +25,21 @@ inline constexpr double underflow = std::is_same_v<S, float> ? 0x1p-125 : 0x1p-1
 /// Sums of d products by the kernels: their error relative to the sum of the magnitudes.
 template <class S>
 double product_error(index_t d) {
-  return 1.01 * (oja_chunk + 4) * roundoff<S> +
+  return 1.01 * (oja_chunk + 8) * roundoff<S> +
          rounding::accumulated<double>(static_cast<double>(d) / 64 + 64);
 }
 
-/// What is known of a block before either half takes it.
+/// What is known of a leaf of a block before either half takes it.
 struct OjaBlock {
   index_t rows = 0;  // those that are not padding
-  alignas(64) std::array<double, OjaLayout::block * OjaLayout::sketch> products{};  // with B
-  alignas(64) std::array<double, OjaLayout::block * OjaLayout::block> gram{};  // below its diagonal
-  std::array<double, OjaLayout::block> squares{};
+  alignas(64) std::array<double, OjaLayout::leaf * OjaLayout::leaf> gram{};  // lower triangle
+  std::array<double, OjaLayout::leaf> squares{};
+
+  template <class S>
+  void multiply(const OjaRows<S>& x) {
+    oja_kernels<S>().gram(x, gram.data());
+    for (std::size_t i = 0; i < squares.size(); ++i) squares[i] = gram[i * squares.size() + i];
+  }
 
   double sum() const {
     double s = 0;

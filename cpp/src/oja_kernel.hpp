@@ -22,6 +22,7 @@ struct OjaRows {
   const S* x;
   std::int64_t ld;
   std::int64_t d;
+  const S* next = nullptr;  // the sixteen rows after these, to be fetched in the meantime
 };
 
 /// What a block does to all rates, by rate.
@@ -34,37 +35,40 @@ struct OjaSteps {
 };
 
 struct OjaCompression {
-  double coefficients[OjaShape::sketch * OjaShape::stride];  // Q^T, orthonormal rows, or zeros
-  double left = 0;   // at least the norm of what the new rows leave out, but for rounding
-  double trace = 0;  // of what they leave out
-  double skew = 0;   // |Q^T Q - I|_F; a row of zeros counts as none
+  alignas(64) double coefficients[OjaShape::sketch * OjaShape::stride];  // (4, 24)
+  double above = 0;  // at least the norm of what they leave out, but for rounding
+  double taken = 0;  // its trace
+  double skew = 0;   // how far from orthonormal the combinations are that this rests on
 };
 
-// Sums of products of S pass through this many roundings in S at most, before they go on in double.
-inline constexpr int oja_chunk = 64;
+// Sums of products of S pass through this many roundings in S at most, and those of a tree over
+// the lanes, before they go on in double.
+inline constexpr int oja_chunk = 32;
 
 template <class S>
 struct OjaKernels {
-  // |x_i|^2 and x_i^T b_j (16 x 4), in double whatever S is.
-  void (*sketch_products)(const OjaRows<S>& x, const double* b, double* xb, double* squares);
-  // |x_i|^2 alone, the same bits.
-  void (*squares)(const OjaRows<S>& x, double* squares);
-  // x_i^T x_j for j < i at least (16 x 16).
+  // x_i^T x_j for j <= i at least (16 x 16).
   void (*gram)(const OjaRows<S>& x, double* gram);
-  // x_i^T w_l (16 x 8) for l from `first` on, which is 0 or 4; zeros before.
-  void (*along)(const OjaRows<S>& x, const S* w, int first, double* xw);
+  // x_i^T w_l (16 x 8) for the first `count` rates; zeros after them.
+  void (*along)(const OjaRows<S>& x, const S* w, int count, double* xw);
   // (I - eta L) c = X w for all rates: eta c (16 x 8).
   void (*solve)(const double* gram, const double* xw, const double* squares, OjaSteps& steps,
                 S* moves);
-  // w += X^T moves, a copy in S, and the squared norms, from `first` on.
-  void (*move_rates)(const OjaRows<S>& x, const S* moves, int first, double* w, S* copy,
+  // w += X^T moves, a copy in S, and the squared norms, of as many.
+  void (*move_rates)(const OjaRows<S>& x, const S* moves, int count, double* w, S* copy,
                      double* norms);
+  // y <- p x: four combinations of the rows, ldy apart; p (4 x 16).
+  void (*combine)(const OjaRows<S>& x, const S* p, S* y, std::int64_t ldy);
+  // x_i^T b_j (16 x 4), in double whatever S is.
+  void (*sketch_products)(const OjaRows<S>& x, const double* b, double* xb);
   // b <- p (b; x).
   void (*move_sketch)(const OjaRows<S>& x, const double* p, double* b);
   // b b^T (4 x 4).
   void (*sketch_gram)(const double* b, std::int64_t d, double* bb);
-  // Four orthonormal combinations of 20 rows with this Gram matrix, and what they leave out.
-  void (*compress)(const double* gram, OjaCompression& to);
+  // Four combinations of 16 or 20 rows with this Gram matrix, and what they leave out: true where
+  // they take off five times as much as that and `room`, or leave nothing.
+  bool (*compress_rows)(const double* gram, double room, OjaCompression& to);
+  bool (*compress_stacked)(const double* gram, double room, OjaCompression& to);
 };
 
 /// For this machine; float and double.

@@ -37,6 +37,44 @@ inline Full<A> load_as(const S* p) {
 inline Eight& eight(double* p) { return *reinterpret_cast<Eight*>(p); }
 inline const Eight& eight(const double* p) { return *reinterpret_cast<const Eight*>(p); }
 
+template <int... I>
+struct Indices {};
+template <int N, int... I>
+struct FirstIndices : FirstIndices<N - 1, N - 1, I...> {};
+template <int... I>
+struct FirstIndices<0, I...> {
+  typedef Indices<I...> type;
+};
+
+/// Of two vectors of w entries, in groups of 2 g: where the entry i of a sum of neighbouring groups
+/// of g comes from.
+constexpr int neighbour(int i, int g, int w, bool second) {
+  const int group = i / (2 * g) * 2 * g;
+  const int within = i % (2 * g);
+  return (within < g ? group + within : w + group + within - g) + (second ? g : 0);
+}
+
+template <int G, class V, int... I>
+inline V neighbours(const V& a, const V& b, Indices<I...>) {
+  constexpr int w = sizeof...(I);
+  return __builtin_shufflevector(a, b, neighbour(I, G, w, false)...) +
+         __builtin_shufflevector(a, b, neighbour(I, G, w, true)...);
+}
+
+/// The sums of w vectors of w entries, in their order: each by a tree.
+template <int G, int w, class V>
+inline V sums(const V* v) {
+  if constexpr (G == w) {
+    return v[0];
+  } else {
+    V next[w / (2 * G)];
+#pragma GCC unroll 8
+    for (int i = 0; i < w / (2 * G); ++i)
+      next[i] = neighbours<G>(v[2 * i], v[2 * i + 1], typename FirstIndices<w>::type{});
+    return sums<2 * G, w>(next);
+  }
+}
+
 template <int N>
 inline double sum(const typename Lanes<double, N>::type& v) {
   if constexpr (N == 1) {
@@ -53,56 +91,46 @@ inline double sum(const typename Lanes<double, N>::type& v) {
 
 inline double total(Full<double> v) { return sum<lanes<double>>(v); }
 
-/// Of floats: the sum is in double.
-inline double total(Full<float> v) {
-  constexpr int half = lanes<double>;
-  typedef typename Lanes<float, half>::type Half;
-  const float* p = reinterpret_cast<const float*>(&v);
-  return total(__builtin_convertvector(*reinterpret_cast<const Half*>(p), Full<double>) +
-               __builtin_convertvector(*reinterpret_cast<const Half*>(p + half), Full<double>));
-}
-
-/// out(i, j) += x_i^T y_j for R rows x and C rows y, products and sums of a chunk in A; squares(i)
-/// += |x_i|^2 too.
-template <class A, int R, int C, bool Squares, class X, class Y>
+/// out(i, j) += x_i^T y_j for R rows x and C rows y; products and sums of a chunk in A. Fetches two
+/// rows of as many entries, ldx apart, in the meantime.
+template <class A, int R, int C, class X, class Y>
 inline void products(const X* x, Index ldx, const Y* y, Index ldy, Index d, double* out, int ldo,
-                     double* squares) {
+                     const X* fetch = nullptr) {
   constexpr int w = lanes<A>;
+  constexpr int sets = (R * C + w - 1) / w;
   for (Index first = 0; first < d; first += oja_chunk * w) {
     const Index last = first + oja_chunk * w < d ? first + oja_chunk * w : d;
-    Full<A> acc[R][C > 0 ? C : 1];
-    Full<A> own[R];
-#pragma GCC unroll 8
-    for (int i = 0; i < R; ++i) {
-      own[i] = Full<A>{};
-#pragma GCC unroll 8
-      for (int j = 0; j < C; ++j) acc[i][j] = Full<A>{};
-    }
+    Full<A> acc[sets * w];
+#pragma GCC unroll 32
+    for (int i = 0; i < sets * w; ++i) acc[i] = Full<A>{};
     Index k = first;
     for (; k + w <= last; k += w) {
+      if (fetch) {
+        __builtin_prefetch(fetch + k, 0, 2);
+        __builtin_prefetch(fetch + ldx + k, 0, 2);
+      }
       Full<A> xv[R];
 #pragma GCC unroll 8
-      for (int i = 0; i < R; ++i) {
-        xv[i] = load_as<A>(x + i * ldx + k);
-        if constexpr (Squares) own[i] += xv[i] * xv[i];
-      }
+      for (int i = 0; i < R; ++i) xv[i] = load_as<A>(x + i * ldx + k);
 #pragma GCC unroll 8
       for (int j = 0; j < C; ++j) {
         const Full<A> yv = load_as<A>(y + j * ldy + k);
 #pragma GCC unroll 8
-        for (int i = 0; i < R; ++i) acc[i][j] += xv[i] * yv;
+        for (int i = 0; i < R; ++i) acc[i * C + j] += xv[i] * yv;
       }
     }
+    alignas(64) A found[sets * w];
+#pragma GCC unroll 8
+    for (int s = 0; s < sets; ++s)
+      *reinterpret_cast<Full<A>*>(found + s * w) = sums<1, w>(acc + s * w);
 #pragma GCC unroll 8
     for (int i = 0; i < R; ++i) {
-      if constexpr (Squares) squares[i] += total(own[i]);
 #pragma GCC unroll 8
-      for (int j = 0; j < C; ++j) out[i * ldo + j] += total(acc[i][j]);
+      for (int j = 0; j < C; ++j) out[i * ldo + j] += static_cast<double>(found[i * C + j]);
     }
     for (; k < last; ++k) {
       for (int i = 0; i < R; ++i) {
         const double xi = static_cast<double>(x[i * ldx + k]);
-        if constexpr (Squares) squares[i] += xi * xi;
         for (int j = 0; j < C; ++j) out[i * ldo + j] += xi * static_cast<double>(y[j * ldy + k]);
       }
     }
@@ -113,39 +141,46 @@ inline void products(const X* x, Index ldx, const Y* y, Index ldy, Index d, doub
 constexpr int tile = GRAMIAN_OJA_TILE;
 
 template <class S>
-void sketch_products(const OjaRows<S>& x, const double* b, double* xb, double* squares) {
+void sketch_products(const OjaRows<S>& x, const double* b, double* xb) {
   for (int i = 0; i < rows * sketch; ++i) xb[i] = 0;
-  for (int i = 0; i < rows; ++i) squares[i] = 0;
   for (int i = 0; i < rows; i += tile)
-    products<double, tile, sketch, true>(x.x + i * x.ld, x.ld, b, x.d, x.d, xb + i * sketch, sketch,
-                                         squares + i);
+    products<double, tile, sketch>(x.x + i * x.ld, x.ld, b, x.d, x.d, xb + i * sketch, sketch);
 }
 
 // Not inlined: threads that compute the same must get the same bits.
 template <class S>
-[[gnu::noinline]] void squares_of(const OjaRows<S>& x, double* squares) {
-  for (int i = 0; i < rows; ++i) squares[i] = 0;
-  for (int i = 0; i < rows; i += tile)
-    products<double, tile, 0, true>(x.x + i * x.ld, x.ld, x.x, x.ld, x.d,
-                                    static_cast<double*>(nullptr), 0, squares + i);
-}
-
-template <class S>
 [[gnu::noinline]] void gram_of(const OjaRows<S>& x, double* gram) {
   for (int i = 0; i < rows * rows; ++i) gram[i] = 0;
+  int fetched = x.next ? 0 : rows;
   for (int i = 0; i < rows; i += tile)
-    for (int j = 0; j < i + tile; j += 4)
-      products<S, tile, 4, false>(x.x + i * x.ld, x.ld, x.x + j * x.ld, x.ld, x.d,
-                                  gram + i * rows + j, rows, static_cast<double*>(nullptr));
+    for (int j = 0; j < i + tile; j += 4) {
+      const S* fetch = fetched < rows ? x.next + fetched * x.ld : nullptr;
+      fetched += 2;
+      products<S, tile, 4>(x.x + i * x.ld, x.ld, x.x + j * x.ld, x.ld, x.d, gram + i * rows + j,
+                           rows, fetch);
+    }
+}
+
+template <int C, class S>
+inline void along_some(const OjaRows<S>& x, const S* w, double* xw) {
+  for (int i = 0; i < rows; i += tile)
+    products<S, tile, C>(x.x + i * x.ld, x.ld, w, x.d, x.d, xw + i * rates, rates);
 }
 
 template <class S>
-void along(const OjaRows<S>& x, const S* w, int first, double* xw) {
+void along(const OjaRows<S>& x, const S* w, int count, double* xw) {
   for (int i = 0; i < rows * rates; ++i) xw[i] = 0;
-  for (int i = 0; i < rows; i += tile)
-    for (int j = first; j < rates; j += 4)
-      products<S, tile, 4, false>(x.x + i * x.ld, x.ld, w + j * x.d, x.d, x.d, xw + i * rates + j,
-                                  rates, static_cast<double*>(nullptr));
+  for (; count >= 4; count -= 4, w += 4 * x.d, xw += 4) along_some<4>(x, w, xw);
+  switch (count) {
+    case 3:
+      return along_some<3>(x, w, xw);
+    case 2:
+      return along_some<2>(x, w, xw);
+    case 1:
+      return along_some<1>(x, w, xw);
+    default:
+      return;
+  }
 }
 
 template <class S>
@@ -183,57 +218,73 @@ void solve(const double* gram, const double* xw, const double* squares, OjaSteps
   eight(s.drawn) = drawn;
 }
 
+/// A part of a vector, in double.
+template <class S, int... I>
+inline Full<double> part_of(const Full<S>& v, int part, Indices<I...>) {
+  if constexpr (sizeof(S) == sizeof(double)) {
+    return v;
+  } else {
+    constexpr int h = lanes<double>;
+    return __builtin_convertvector(
+        part ? __builtin_shufflevector(v, v, h + I...) : __builtin_shufflevector(v, v, I...),
+        Full<double>);
+  }
+}
+
 /// w += X^T moves over `Vectors` vectors of columns from k on; norm sums the squares.
-template <int First, int Vectors, class S>
+template <int Count, int Vectors, class S>
 inline void move_columns(const OjaRows<S>& x, const S* moves, double* w, S* copy, Index k,
                          Full<double>* norm) {
   constexpr int v = lanes<S>;
   constexpr int h = lanes<double>;
   typedef typename Lanes<S, h>::type Stored;
-  Full<S> acc[rates][Vectors];
+  Full<S> acc[Count][Vectors];
 #pragma GCC unroll 8
-  for (int l = First; l < rates; ++l) {
-#pragma GCC unroll 2
+  for (int l = 0; l < Count; ++l) {
+#pragma GCC unroll 4
     for (int c = 0; c < Vectors; ++c) acc[l][c] = Full<S>{};
   }
 #pragma GCC unroll 16
   for (int i = 0; i < rows; ++i) {
     Full<S> xv[Vectors];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int c = 0; c < Vectors; ++c) xv[c] = load_as<S>(x.x + i * x.ld + k + c * v);
 #pragma GCC unroll 8
-    for (int l = First; l < rates; ++l) {
+    for (int l = 0; l < Count; ++l) {
       const S step = moves[i * rates + l];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int c = 0; c < Vectors; ++c) acc[l][c] += xv[c] * step;
     }
   }
 #pragma GCC unroll 8
-  for (int l = First; l < rates; ++l) {
-#pragma GCC unroll 2
+  for (int l = 0; l < Count; ++l) {
+#pragma GCC unroll 4
     for (int c = 0; c < Vectors; ++c) {
-      const S* part = reinterpret_cast<const S*>(&acc[l][c]);
       const Index at = l * x.d + k + c * v;
 #pragma GCC unroll 2
-      for (int p = 0; p < v; p += h) {
-        const Full<double> next = load_as<double>(w + at + p) + load_as<double>(part + p);
-        *reinterpret_cast<Full<double>*>(w + at + p) = next;
-        *reinterpret_cast<Stored*>(copy + at + p) = __builtin_convertvector(next, Stored);
+      for (int p = 0; p < v / h; ++p) {
+        const Full<double> next = load_as<double>(w + at + p * h) +
+                                  part_of<S>(acc[l][c], p, typename FirstIndices<h>::type{});
+        *reinterpret_cast<Full<double>*>(w + at + p * h) = next;
+        *reinterpret_cast<Stored*>(copy + at + p * h) = __builtin_convertvector(next, Stored);
         norm[l] += next * next;
       }
     }
   }
 }
 
-template <int First, class S>
-inline void move_from(const OjaRows<S>& x, const S* moves, double* w, S* copy, double* norms) {
+template <int Count, class S>
+[[gnu::noinline]] void move_some(const OjaRows<S>& x, const S* moves, double* w, S* copy,
+                                 double* norms) {
   constexpr int v = lanes<S>;
-  Full<double> norm[rates];
-  for (int l = First; l < rates; ++l) norm[l] = Full<double>{};
+  constexpr int vectors = Count > 4 ? 2 : 4;
+  Full<double> norm[Count];
+  for (int l = 0; l < Count; ++l) norm[l] = Full<double>{};
   Index k = 0;
-  for (; k + 2 * v <= x.d; k += 2 * v) move_columns<First, 2>(x, moves, w, copy, k, norm);
-  for (; k + v <= x.d; k += v) move_columns<First, 1>(x, moves, w, copy, k, norm);
-  for (int l = First; l < rates; ++l) {
+  for (; k + vectors * v <= x.d; k += vectors * v)
+    move_columns<Count, vectors>(x, moves, w, copy, k, norm);
+  for (; k + v <= x.d; k += v) move_columns<Count, 1>(x, moves, w, copy, k, norm);
+  for (int l = 0; l < Count; ++l) {
     double n = total(norm[l]);
     for (Index j = k; j < x.d; ++j) {
       double next = 0;
@@ -249,81 +300,34 @@ inline void move_from(const OjaRows<S>& x, const S* moves, double* w, S* copy, d
 }
 
 template <class S>
-void move_rates(const OjaRows<S>& x, const S* moves, int first, double* w, S* copy, double* norms) {
+void move_rates(const OjaRows<S>& x, const S* moves, int count, double* w, S* copy, double* norms) {
   static_assert(rates == 8);
-  if (first == 0)
-    move_from<0>(x, moves, w, copy, norms);
-  else
-    move_from<4>(x, moves, w, copy, norms);
-}
-
-/// b <- p (b; x) over `Vectors` vectors of columns from k on.
-template <int Vectors, class S>
-inline void sketch_columns(const OjaRows<S>& x, const double* p, double* b, Index k) {
-  constexpr int v = lanes<double>;
-  Full<double> acc[sketch][Vectors];
-#pragma GCC unroll 4
-  for (int j = 0; j < sketch; ++j) {
-#pragma GCC unroll 4
-    for (int c = 0; c < Vectors; ++c) acc[j][c] = Full<double>{};
-  }
-  const auto add = [&](const auto* from, int i) {
-    Full<double> xv[Vectors];
-#pragma GCC unroll 4
-    for (int c = 0; c < Vectors; ++c) xv[c] = load_as<double>(from + k + c * v);
-#pragma GCC unroll 4
-    for (int j = 0; j < sketch; ++j) {
-#pragma GCC unroll 4
-      for (int c = 0; c < Vectors; ++c) acc[j][c] += xv[c] * p[j * stride + i];
-    }
-  };
-#pragma GCC unroll 4
-  for (int i = 0; i < sketch; ++i) add(b + i * x.d, i);
-#pragma GCC unroll 16
-  for (int i = 0; i < rows; ++i) add(x.x + i * x.ld, sketch + i);
-#pragma GCC unroll 4
-  for (int j = 0; j < sketch; ++j) {
-#pragma GCC unroll 4
-    for (int c = 0; c < Vectors; ++c)
-      *reinterpret_cast<Full<double>*>(b + j * x.d + k + c * v) = acc[j][c];
-  }
-}
-
-template <class S>
-void move_sketch(const OjaRows<S>& x, const double* p, double* b) {
-  constexpr int v = lanes<double>;
-  Index k = 0;
-  for (; k + 4 * v <= x.d; k += 4 * v) sketch_columns<4>(x, p, b, k);
-  for (; k + v <= x.d; k += v) sketch_columns<1>(x, p, b, k);
-  for (; k < x.d; ++k) {
-    double next[sketch];
-    for (int j = 0; j < sketch; ++j) {
-      next[j] = 0;
-      for (int i = 0; i < sketch; ++i) next[j] += b[i * x.d + k] * p[j * stride + i];
-      for (int i = 0; i < rows; ++i)
-        next[j] += static_cast<double>(x.x[i * x.ld + k]) * p[j * stride + sketch + i];
-    }
-    for (int j = 0; j < sketch; ++j) b[j * x.d + k] = next[j];
-  }
-}
-
-inline void sketch_gram(const double* b, Index d, double* bb) {
-  for (int i = 0; i < sketch * sketch; ++i) bb[i] = 0;
-  for (int i = 0; i < sketch; i += tile)
-    products<double, tile, sketch, false>(b + i * d, d, b, d, d, bb + i * sketch, sketch,
-                                          static_cast<double*>(nullptr));
+  using Move = void (*)(const OjaRows<S>&, const S*, double*, S*, double*);
+  static constexpr Move some[rates] = {move_some<1, S>, move_some<2, S>, move_some<3, S>,
+                                       move_some<4, S>, move_some<5, S>, move_some<6, S>,
+                                       move_some<7, S>, move_some<8, S>};
+  if (count > 0) some[count - 1](x, moves, w, copy, norms);
 }
 
 }  // namespace gramian::detail::GRAMIAN_ISA_NAMESPACE
 
+#include "oja_combine.inl"
 #include "oja_compress.inl"
 
 namespace gramian::detail::GRAMIAN_ISA_NAMESPACE {
 
 template <class S>
 OjaKernels<S> kernels() {
-  return {sketch_products<S>, squares_of<S>,  gram_of<S>,  along<S>, solve<S>,
-          move_rates<S>,      move_sketch<S>, sketch_gram, compress};
+  return {gram_of<S>,
+          along<S>,
+          solve<S>,
+          move_rates<S>,
+          combine<S>,
+          sketch_products<S>,
+          move_sketch<S>,
+          sketch_gram,
+          compress<OjaShape::rows>,
+          compress<OjaShape::stacked>};
 }
 
 }  // namespace gramian::detail::GRAMIAN_ISA_NAMESPACE

@@ -1,5 +1,6 @@
 // What a stream's state says about the top eigenvector: docs/streaming.md, line for line.
 #include <cmath>
+#include <complex>
 #include <limits>
 #include <new>
 
@@ -20,7 +21,8 @@ class Reading {
   explicit Reading(const OjaState& state)
       : s_(state),
         d_(state.features),
-        sketch_(state.vectors + Layout::rates * state.features, Layout::sketch, state.features) {}
+        reals_(state.features * (state.is_complex ? 2 : 1)),
+        sketch_(read(state)) {}
 
   OjaResult best(double* vector) {
     const double infinity = std::numeric_limits<double>::infinity();
@@ -32,7 +34,7 @@ class Reading {
     double energy = sketch_.top;
     for (int l = 0; l < Layout::rates; ++l) {
       if (figure(l, Layout::rate) == 0) continue;
-      if (figure(l, Layout::energy) > energy && !std::isinf(figure(l, Layout::linear_error))) {
+      if (figure(l, Layout::energy) > energy) {
         energy = figure(l, Layout::energy);
         liveliest = l;
       }
@@ -55,17 +57,26 @@ class Reading {
   }
 
  private:
+  static detail::SketchReading read(const OjaState& state) {
+    using Complex = std::complex<double>;
+    const index_t d = state.features;
+    if (!state.is_complex) return {state.vectors + Layout::rates * d, Layout::sketch, d};
+    return {reinterpret_cast<const Complex*>(state.vectors) + Layout::rates * d, Layout::sketch, d};
+  }
+
   double figure(index_t l, Layout::Figure f) const {
     return s_.figures[l * Layout::figure_count + f];
   }
   double total(Layout::Total t) const { return s_.totals[t]; }
-  double dot_error() const { return rounding::accumulated<double>(static_cast<double>(d_ + 16)); }
+  double dot_error() const {
+    return rounding::accumulated<double>(static_cast<double>(reals_ + 16));
+  }
 
   /// At least the second largest eigenvalue of A^T A.
   double second_bound() const {
-    const double all =
-        total(Layout::squares) *
-        (1 + rounding::accumulated<double>(total(Layout::blocks) + static_cast<double>(d_ + 32)));
+    const double all = total(Layout::squares) *
+                       (1 + rounding::accumulated<double>(total(Layout::blocks) +
+                                                          static_cast<double>(reals_ + 32)));
     const double by_sketch = sketch_.second + sketch_.slack + total(Layout::above);
     const double by_trace = all - (sketch_.top - sketch_.slack - total(Layout::below));
     return std::max(std::min(by_sketch, by_trace), 0.0) + slop * all;
@@ -94,21 +105,22 @@ class Reading {
   }
 
   void write(int rate, double* vector) const {
-    const double* from = rate >= 0 ? s_.vectors + rate * d_ : sketch_.direction.data();
-    std::copy(from, from + d_, vector);
+    const double* from = rate >= 0 ? s_.vectors + rate * reals_ : sketch_.direction.data();
+    std::copy(from, from + reals_, vector);
     const double norm =
-        std::sqrt(GRAMIAN_BLAS(cblas_ddot)(static_cast<int>(d_), vector, 1, vector, 1));
+        std::sqrt(GRAMIAN_BLAS(cblas_ddot)(static_cast<int>(reals_), vector, 1, vector, 1));
     if (norm == 0) {
       // No rows but zeros: any vector is a top eigenvector.
-      std::fill(vector, vector + d_, 0.0);
+      std::fill(vector, vector + reals_, 0.0);
       vector[0] = 1;
       return;
     }
-    for (index_t j = 0; j < d_; ++j) vector[j] /= norm;
+    for (index_t j = 0; j < reals_; ++j) vector[j] /= norm;
   }
 
   OjaState s_;
   index_t d_;
+  index_t reals_;
   detail::SketchReading sketch_;
 };
 

@@ -29,9 +29,11 @@ double heavy_part(index_t features) {
 }  // namespace
 
 void RandomOrder::start(std::uint64_t seed, index_t most) {
+  // Real also where rows are complex.
   const double entry = 1 / std::sqrt(static_cast<double>(features_));
+  const index_t step = reals_ / features_;
   for (index_t j = 0; j < features_; ++j)
-    z_[j] = entry * sketch_entry(seed, static_cast<std::uint64_t>(j), 0);
+    z_[step * j] = entry * sketch_entry(seed, static_cast<std::uint64_t>(j), 0);
   figures_.length = 1;
   figures_.most = static_cast<double>(most);
 }
@@ -42,7 +44,7 @@ void RandomOrder::update(const ArrayRef& rows, const double* weights) {
     sketch_.add(x, top, weight);
     const double root = std::sqrt(weight);
     if (root != 1)
-      for (index_t j = 0; j < features_; ++j) x[j] *= root;
+      for (index_t j = 0; j < reals_; ++j) x[j] *= root;
     add(x);
   });
 }
@@ -53,7 +55,7 @@ index_t RandomOrder::lightest() const {
 
 void RandomOrder::add(double* row) {
   RandomOrderFigures& f = figures_;
-  const double squares = dot(row, row, features_);
+  const double squares = dot(row, row, reals_);
   if (squares == 0) return;
   f.squares += squares;
   const double least = heavy_part(features_) * f.squares;
@@ -69,35 +71,45 @@ void RandomOrder::add(double* row) {
     if (kept() == 0 || heavy_squares_[i] >= squares) return take_light(row, squares);
     drop(i);
   }
-  std::copy_n(row, features_, heavy_ + kept() * features_);
+  std::copy_n(row, reals_, heavy_ + kept() * reals_);
   heavy_squares_[kept()] = squares;
   f.kept += 1;
 }
 
 /// A kept row goes the way of the light ones.
 void RandomOrder::drop(index_t i) {
-  take_light(heavy_ + i * features_, heavy_squares_[i]);
+  take_light(heavy_ + i * reals_, heavy_squares_[i]);
   figures_.kept -= 1;
   const index_t end = kept();
   if (i == end) return;
-  std::copy_n(heavy_ + end * features_, features_, heavy_ + i * features_);
+  std::copy_n(heavy_ + end * reals_, reals_, heavy_ + i * reals_);
   heavy_squares_[i] = heavy_squares_[end];
 }
 
 void RandomOrder::take_light(const double* row, double squares) {
   RandomOrderFigures& f = figures_;
-  const double part = dot(row, z_, features_);
-  for (index_t j = 0; j < features_; ++j) sum_[j] += part * row[j];
+  if (sketch_.is_complex()) {
+    // The adjoint of x^H (x z), a row as z^H is.
+    const std::complex<double> part =
+        inner(numbers<std::complex<double>>(row), numbers<std::complex<double>>(z_), features_);
+    for (index_t j = 0; j < reals_; j += 2) {
+      sum_[j] += part.real() * row[j] + part.imag() * row[j + 1];
+      sum_[j + 1] += part.real() * row[j + 1] - part.imag() * row[j];
+    }
+  } else {
+    const double part = dot(row, z_, reals_);
+    for (index_t j = 0; j < reals_; ++j) sum_[j] += part * row[j];
+  }
   f.block_squares += squares;
   f.light_squares += squares;
   f.count += 1;
   if (f.count < f.length) return;
   // A block is full: one step of the power iteration.
-  const double norm = std::sqrt(dot(sum_, sum_, features_));
+  const double norm = std::sqrt(dot(sum_, sum_, reals_));
   if (norm > 0)
-    for (index_t j = 0; j < features_; ++j) z_[j] = sum_[j] / norm;
-  std::copy_n(sum_, features_, last_);
-  std::fill_n(sum_, features_, 0.0);
+    for (index_t j = 0; j < reals_; ++j) z_[j] = sum_[j] / norm;
+  std::copy_n(sum_, reals_, last_);
+  std::fill_n(sum_, reals_, 0.0);
   f.last_squares = std::exchange(f.block_squares, 0.0);
   f.count = 0;
   f.length = std::ceil(growth * f.length);
@@ -107,36 +119,45 @@ double RandomOrder::answer(double* v) const {
   const RandomOrderFigures& f = figures_;
   // Of the light rows: the sum of the last two blocks. Its length is what they have of the energy
   // along it, as a part of their own; all light rows have the same part in random order.
-  std::vector<double> stacked(static_cast<std::size_t>((kept() + 1) * features_));
-  double* light = stacked.data() + kept() * features_;
-  for (index_t j = 0; j < features_; ++j) light[j] = sum_[j] + last_[j];
-  const double norm = std::sqrt(dot(light, light, features_));
+  std::vector<double> stacked(static_cast<std::size_t>((kept() + 1) * reals_));
+  double* light = stacked.data() + kept() * reals_;
+  for (index_t j = 0; j < reals_; ++j) light[j] = sum_[j] + last_[j];
+  const double norm = std::sqrt(dot(light, light, reals_));
   index_t rows = kept();
   if (norm > 0) {
     const double energy =
         std::min(norm / (f.block_squares + f.last_squares), 1.0) * f.light_squares;
-    for (index_t j = 0; j < features_; ++j) light[j] *= std::sqrt(energy) / norm;
+    for (index_t j = 0; j < reals_; ++j) light[j] *= std::sqrt(energy) / norm;
     ++rows;
   }
-  std::fill_n(v, features_, 0.0);
+  std::fill_n(v, reals_, 0.0);
   if (rows == 0) return 0;
-  std::copy_n(heavy_, kept() * features_, stacked.data());
-  const WorkspaceMemory room(product_workspace<double>(rows, features_));
+  std::copy_n(heavy_, kept() * reals_, stacked.data());
+  if (sketch_.is_complex()) return top_of(stacked.data(), rows, numbers<std::complex<double>>(v));
+  return top_of(stacked.data(), rows, v);
+}
+
+/// The top right singular vector of a few rows as a row v^H, and its singular value squared.
+template <class T>
+double RandomOrder::top_of(const double* stacked, index_t rows, T* v) const {
+  [[maybe_unused]] static const bool blas_is_quiet = (blas_use_one_thread(), true);
+  const T* from = numbers<T>(stacked);
+  const WorkspaceMemory room(product_workspace<T>(rows, features_));
   if (!room.ok()) throw std::bad_alloc();
   Context ctx(1, false);
-  Small<double> k(rows, rows);
+  Small<T> k(rows, rows);
   const auto view = row_major(k.data(), rows, rows);
-  gram<double>(ctx, row_major<const double>(stacked.data(), rows, features_), Side::left,
-               {1, 0, view, 0}, view, room.view());
-  const Eigen<double> eigen = hermitian_eigen(std::move(k));
-  for (index_t i = 0; i < rows; ++i)
-    for (index_t j = 0; j < features_; ++j)
-      v[j] += eigen.vectors(i, 0) * stacked[static_cast<std::size_t>(i * features_ + j)];
-  const double length = std::sqrt(dot(v, v, features_));
-  double top = 0;
-  for (index_t j = 0; j < features_; ++j)
-    if (std::abs(v[j]) > std::abs(top)) top = v[j];
-  for (index_t j = 0; j < features_; ++j) v[j] /= std::copysign(length, top);
+  gram<T>(ctx, row_major<const T>(from, rows, features_), Side::left, {1, 0, view, 0}, view,
+          room.view());
+  const Eigen<T> eigen = hermitian_eigen(std::move(k));
+  for (index_t i = 0; i < rows; ++i) {
+    const T part = conjugate(eigen.vectors(i, 0));
+    for (index_t j = 0; j < features_; ++j) v[j] += part * from[i * features_ + j];
+  }
+  const auto* reals = reinterpret_cast<const double*>(v);
+  const double length = std::sqrt(dot(reals, reals, reals_));
+  for (index_t j = 0; j < features_; ++j) v[j] /= length;
+  turn_to_positive(v, features_);
   return eigen.values[0];
 }
 

@@ -39,7 +39,7 @@ struct Room {
       const index_t groups = stream_groups(layout.features);
       parts = carver.take<double>(groups * layout.columns() * layout.features);
       figures = carver.take<double>(3 * groups);
-      products = carver.take<double>(rows * layout.columns());
+      products = carver.take<double>(rows * (layout.columns() + 1));
     }
     bytes = carver.used();
   }

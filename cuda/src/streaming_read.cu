@@ -12,77 +12,119 @@ namespace gramian::cuda {
 
 namespace {
 
-// Rows of any strides and widths, and other GPUs: first Y = F X Z, then X^T Y, rows read for each.
+// Rows of any strides, widths and types, and other GPUs: first Y = F X Z, then X^T Y, rows read for
+// each, float64 on tensor cores for both.
 namespace general_read {
 
 constexpr int threads = 256;
 constexpr int warps = threads / 32;
 constexpr int width = 16;
-constexpr int warp_rows = 4;
+constexpr int tile = static_cast<int>(stream_tile);
+constexpr int warp_columns = 32;  // of X^T Y
+constexpr int block_columns = warps * warp_columns;
 
-/// A warp computes 4 rows of Y = F X Z for 16 vectors, and the rows' squares.
 template <class T>
+__device__ double entry(const StreamRead& a, index_t row, index_t column) {
+  if (row >= a.rows || column >= a.features) return 0;
+  return convert<double>(static_cast<const T*>(a.x)[row * a.row_stride + column * a.col_stride]);
+}
+
+/// Squared norms of rows, weighted, behind the products.
+__device__ double* squares_of(const StreamRead& a) { return a.products + a.rows * a.columns; }
+
+/// A block computes `tiles` times 16 rows of Y and the rows' squares. Its warps take 8 columns in
+/// turn; they enter the instruction in the order of their pairs, those of X as those of Z.
+template <class T, int tiles>
 __global__ void __launch_bounds__(threads) forward_kernel(StreamRead a) {
   await_earlier_kernels();
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const index_t row0 =
-      (static_cast<index_t>(blockIdx.x) * warps + static_cast<int>(threadIdx.x) / 32) * warp_rows;
-  if (row0 >= a.rows) return;
-  const T* x = static_cast<const T*>(a.x);
+  __shared__ double shared[warps][tile][width + 1];
+  const int thread = static_cast<int>(threadIdx.x);
+  const int warp = thread / 32;
+  const int g = thread % 32 / 4;
+  const int t = thread % 4;
+  const index_t row0 = static_cast<index_t>(blockIdx.x) * (tile * tiles);
   for (index_t v0 = 0; v0 < a.columns; v0 += width) {
-    double sums[warp_rows][width] = {};
-    for (index_t j = lane; j < a.features; j += 32) {
-      double z[width];
+    double y[tiles][2][4] = {};
+    double squares[tiles][2] = {};
+    for (index_t k = 8 * warp; k < a.features; k += 8 * warps) {
+      const index_t j = k + 2 * t;
+      double z[2][2];
 #pragma unroll
-      for (int v = 0; v < width; ++v) z[v] = a.vectors[(v0 + v) * a.features + j];
+      for (int h = 0; h < 2; ++h)
 #pragma unroll
-      for (int r = 0; r < warp_rows; ++r) {
-        if (row0 + r >= a.rows) continue;
-        const double f = convert<double>(x[(row0 + r) * a.row_stride + j * a.col_stride]);
+        for (int e = 0; e < 2; ++e)
+          z[h][e] = j + e < a.features ? a.vectors[(v0 + 8 * h + g) * a.features + j + e] : 0;
 #pragma unroll
-        for (int v = 0; v < width; ++v) sums[r][v] = fma(f, z[v], sums[r][v]);
+      for (int m = 0; m < tiles; ++m) {
+        double f[4];
+#pragma unroll
+        for (int e = 0; e < 4; ++e) f[e] = entry<T>(a, row0 + tile * m + g + e % 2 * 8, j + e / 2);
+#pragma unroll
+        for (int h = 0; h < 2; ++h) float64::multiply_add(y[m][h], f, z[h]);
+#pragma unroll
+        for (int e = 0; e < 2; ++e)
+          squares[m][e] = fma(f[e], f[e], fma(f[e + 2], f[e + 2], squares[m][e]));
       }
     }
 #pragma unroll
-    for (int r = 0; r < warp_rows; ++r) {
+    for (int m = 0; m < tiles; ++m) {
+      __syncthreads();
 #pragma unroll
-      for (int v = 0; v < width; ++v) {
-        const double sum = warp_sum(sums[r][v]);
-        if (lane == v && row0 + r < a.rows)
-          a.products[(row0 + r) * a.columns + v0 + v] =
-              sum * (a.weights ? a.weights[row0 + r] : 1.0);
+      for (int e = 0; e < 2; ++e) {
+#pragma unroll
+        for (int d = 1; d < 4; d *= 2)
+          squares[m][e] += __shfl_xor_sync(0xffffffffu, squares[m][e], d);
+        if (t == 0) shared[warp][g + 8 * e][width] = squares[m][e];
       }
+#pragma unroll
+      for (int h = 0; h < 2; ++h)
+#pragma unroll
+        for (int e = 0; e < 4; ++e) shared[warp][g + e / 2 * 8][8 * h + 2 * t + e % 2] = y[m][h][e];
+      __syncthreads();
+      static_assert(tile * width == threads);
+      const auto whole = [&](int r, int v) {
+        double sum = 0;
+#pragma unroll
+        for (int w = 0; w < warps; ++w) sum += shared[w][r][v];
+        return row0 + tile * m + r < a.rows && a.weights ? sum * a.weights[row0 + tile * m + r]
+                                                         : sum;
+      };
+      const index_t row = row0 + tile * m + thread / width;
+      if (row < a.rows)
+        a.products[row * a.columns + v0 + thread % width] = whole(thread / width, thread % width);
+      if (v0 == 0 && thread < tile && row0 + tile * m + thread < a.rows)
+        squares_of(a)[row0 + tile * m + thread] = whole(thread, width);
     }
   }
 }
 
-/// Squares of the rows of one group, by one block.
-template <class T>
+/// Figures of one group's rows, by one block.
 __global__ void __launch_bounds__(threads) figures_kernel(StreamRead a, index_t groups) {
   await_earlier_kernels();
+  __shared__ double shared[warps][3];
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const index_t group = blockIdx.x;
-  const T* x = static_cast<const T*>(a.x);
   double squares = 0;
   double largest = 0;
   double present = 0;
-  for (index_t tile = group; tile * stream_tile < a.rows; tile += groups) {
-    for (index_t r = tile * stream_tile + warp; r < min(a.rows, (tile + 1) * stream_tile);
-         r += warps) {
-      double sum = 0;
-      for (index_t j = lane; j < a.features; j += 32) {
-        const double f = convert<double>(x[r * a.row_stride + j * a.col_stride]);
-        sum = fma(f, f, sum);
-      }
-      const double weight = a.weights ? a.weights[r] : 1;
-      sum = warp_sum(sum) * weight;
-      squares += sum;
-      if (!(sum <= largest)) largest = sum;  // also NaN
-      present += weight > 0 ? 1 : 0;
-    }
+  const index_t step = groups * tile;
+  for (index_t first = group * tile + threadIdx.x / tile * step; first < a.rows;
+       first += threads / tile * step) {
+    const index_t row = first + threadIdx.x % tile;
+    if (row >= a.rows) break;
+    const double square = squares_of(a)[row];
+    squares += square;
+    if (!(square <= largest)) largest = square;  // also NaN
+    present += !a.weights || a.weights[row] > 0 ? 1 : 0;
   }
-  __shared__ double shared[warps][3];
+  squares = warp_sum(squares);
+  present = warp_sum(present);
+#pragma unroll
+  for (int d = 16; d > 0; d /= 2) {
+    const double other = __shfl_xor_sync(0xffffffffu, largest, d);
+    if (!(other <= largest)) largest = other;
+  }
   if (lane == 0) {
     shared[warp][0] = squares;
     shared[warp][1] = largest;
@@ -100,49 +142,68 @@ __global__ void __launch_bounds__(threads) figures_kernel(StreamRead a, index_t 
   a.figures[3 * group + 2] = present;
 }
 
-/// X^T Y of one group's rows for 256 columns of X and 16 of Y, a column of X to a thread.
+/// X^T Y of one group's rows for 256 columns of X, 32 to a warp, and 16 of Y.
 template <class T>
-__global__ void __launch_bounds__(threads) backward_kernel(StreamRead a, index_t groups) {
+__global__ void __launch_bounds__(threads, 2) backward_kernel(StreamRead a, index_t groups) {
   await_earlier_kernels();
-  __shared__ double y[stream_tile][width];
-  const index_t slabs = (a.features + threads - 1) / threads;
-  const index_t j = blockIdx.x % slabs * threads + threadIdx.x;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int g = lane / 4;
+  const int t = lane % 4;
+  const index_t slabs = (a.features + block_columns - 1) / block_columns;
+  const index_t column = blockIdx.x % slabs * block_columns + threadIdx.x / 32 * warp_columns;
   const index_t group = blockIdx.x / slabs % groups;
   const index_t v0 = blockIdx.x / slabs / groups * width;
-  const T* x = static_cast<const T*>(a.x);
-  double sums[width] = {};
-  for (index_t tile = group; tile * stream_tile < a.rows; tile += groups) {
-    const index_t row0 = tile * stream_tile;
-    __syncthreads();
-    {
-      static_assert(stream_tile * width == threads);
-      const int r = static_cast<int>(threadIdx.x) / width;
-      const int v = static_cast<int>(threadIdx.x) % width;
-      y[r][v] = row0 + r < a.rows ? a.products[(row0 + r) * a.columns + v0 + v] : 0;
-    }
-    __syncthreads();
-    if (j >= a.features) continue;
-    const int count = inside(row0, a.rows, static_cast<int>(stream_tile));
-    for (int r = 0; r < count; ++r) {
-      const double f = convert<double>(x[(row0 + r) * a.row_stride + j * a.col_stride]);
+  constexpr int parts = warp_columns / 16;
+  double sums[parts][2][4] = {};
+  for (index_t row0 = group * tile; row0 < a.rows; row0 += groups * tile) {
 #pragma unroll
-      for (int v = 0; v < width; ++v) sums[v] = fma(f, y[r][v], sums[v]);
+    for (int q = 0; q < tile / 8; ++q) {
+      double y[2][2];
+#pragma unroll
+      for (int h = 0; h < 2; ++h)
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          const index_t row = row0 + 8 * q + t + 4 * e;
+          y[h][e] = row < a.rows ? a.products[row * a.columns + v0 + 8 * h + g] : 0;
+        }
+#pragma unroll
+      for (int m = 0; m < parts; ++m) {
+        double f[4];
+#pragma unroll
+        for (int e = 0; e < 4; ++e)
+          f[e] = entry<T>(a, row0 + 8 * q + t + e / 2 * 4, column + 16 * m + g + e % 2 * 8);
+#pragma unroll
+        for (int h = 0; h < 2; ++h) float64::multiply_add(sums[m][h], f, y[h]);
+      }
     }
   }
-  if (j >= a.features) return;
 #pragma unroll
-  for (int v = 0; v < width; ++v) a.parts[(group * a.columns + v0 + v) * a.features + j] = sums[v];
+  for (int m = 0; m < parts; ++m)
+#pragma unroll
+    for (int h = 0; h < 2; ++h)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const index_t j = column + 16 * m + g + e / 2 * 8;
+        const index_t v = v0 + 8 * h + 2 * t + e % 2;
+        if (j < a.features) a.parts[(group * a.columns + v) * a.features + j] = sums[m][h][e];
+      }
 }
 
 template <class T>
 index_t launch(const Queue& queue, const StreamRead& a) {
   const index_t groups = stream_groups(a.features);
   const char* what = "launching a read of rows";
-  launch_after(queue, forward_kernel<T>, grid_size(ceil_div(a.rows, warps * warp_rows)),
-               unsigned{threads}, what, a);
-  launch_after(queue, figures_kernel<T>, grid_size(groups), unsigned{threads}, what, a, groups);
+  // Z is read anew for each block's rows, and more of them are more loads on their way; of few rows
+  // each multiprocessor has some.
+  if (a.rows >= 2 * tile * multiprocessors(queue.device))
+    launch_after(queue, forward_kernel<T, 4>, grid_size(ceil_div(a.rows, 4 * tile)),
+                 unsigned{threads}, what, a);
+  else
+    launch_after(queue, forward_kernel<T, 1>, grid_size(ceil_div(a.rows, tile)), unsigned{threads},
+                 what, a);
+  launch_after(queue, figures_kernel, grid_size(groups), unsigned{threads}, what, a, groups);
   launch_after(queue, backward_kernel<T>,
-               grid_size(ceil_div(a.features, threads) * groups * (a.columns / width)),
+               grid_size(ceil_div(a.features, block_columns) * groups * (a.columns / width)),
                unsigned{threads}, what, a, groups);
   return groups;
 }

@@ -17,7 +17,7 @@ struct StreamRead {
   index_t columns;        // a multiple of 16
   double* parts;          // (stream_groups, columns, features)
   double* figures;   // (stream_groups, 3): sum of squares, largest square, rows of weight above 0
-  double* products;  // (rows, columns): room that the general road needs
+  double* products;  // rows * (columns + 1): room that the general road needs
 };
 
 /// Parts that a sum over rows comes in at most, by the width alone.

@@ -5,7 +5,7 @@
 // through a ring in shared memory, a part of it for each pair of warps.
 //
 // Y needs all columns: the first warps add up their parts and send them to every block of the
-// cluster, where the others find them, two tiles later at most. Nobody waits for what is far away
+// cluster, where the others find them, some tiles later at most. Nobody waits for what is far away
 // but at barriers that count: `full` (Y's parts are here), `empty` (all blocks have read the last
 // ones) and, for each pair of warps, `drained` (a tile is no longer needed).
 //
@@ -135,9 +135,9 @@ class Forward : public Place<T> {
 
   /// The block's part of Y to all blocks of the cluster.
   __device__ void send(int i) {
-    const int b = i % 2;
-    // All blocks have read what they were sent two tiles ago, so it is no longer needed here.
-    P::await(s_.empty[b], i / 2 + 1);
+    const int b = i % depth;
+    // All blocks have read what they were sent `depth` tiles ago, so it is no longer needed here.
+    P::await(s_.empty[b], i / depth + 1);
     if (2 * thread_ < entries) {
       double2 sum = {};
 #pragma unroll
@@ -146,15 +146,17 @@ class Forward : public Place<T> {
         sum.x += part.x;
         sum.y += part.y;
       }
-      *reinterpret_cast<double2*>(&s_.of_block[b][2 * thread_]) = sum;
+      *reinterpret_cast<double2*>(&s_.of_blocks[b][rank_][2 * thread_]) = sum;
     }
     fence_async_shared();
     __syncwarp();
     named_barrier(forward_sum, half_threads);
     static_assert(most_blocks <= warps);
-    if (lane_ == 0 && static_cast<unsigned>(warp_) < blocks_)
-      send_to_block(shared_address(s_.of_block[b]), shared_address(s_.of_blocks[b][rank_]),
-                    exchange_bytes, shared_address(&s_.full[b]), static_cast<unsigned>(warp_));
+    named_barrier_arrive(own_part + b, threads);
+    const auto to = static_cast<unsigned>(warp_);
+    if (lane_ == 0 && to != rank_ && to < blocks_)
+      send_to_block(shared_address(s_.of_blocks[b][rank_]), exchange_bytes,
+                    shared_address(&s_.full[b]), to);
     __syncwarp();
   }
 
@@ -173,7 +175,7 @@ class Backward : public Place<T> {
       __syncwarp();
       named_barrier(backward_y, half_threads);
       if (warp_ == 0 && static_cast<unsigned>(lane_) < blocks_)
-        barrier_arrive_at(shared_address(&s_.empty[i % 2]), static_cast<unsigned>(lane_));
+        barrier_arrive_at(shared_address(&s_.empty[i % depth]), static_cast<unsigned>(lane_));
       __syncwarp();
       multiply(i);
       __syncwarp();
@@ -193,14 +195,16 @@ class Backward : public Place<T> {
 
   /// Y of tile i, from all blocks of the cluster, times the weights.
   __device__ void gather(int i) {
-    const int b = i % 2;
+    const int b = i % depth;
     const int row0 = P::first_row(i);
     // Asked for before the wait, which is longer.
     const double weight = weight_of(row0 + thread_ / width);
     const double own_weight = thread_ < tile ? weight_of(row0 + thread_) : 0;
     // Parts that came before this are counted all the same.
-    if (thread_ == 0) barrier_expect(shared_address(&s_.full[b]), blocks_ * exchange_bytes);
-    P::await(s_.full[b], i / 2);
+    if (thread_ == 0) barrier_expect(shared_address(&s_.full[b]), (blocks_ - 1) * exchange_bytes);
+    __syncwarp();
+    named_barrier(own_part + b, threads);
+    P::await(s_.full[b], i / depth);
     const auto from_blocks = [&](int e) {
       double sum = 0;
 #pragma unroll
@@ -210,7 +214,7 @@ class Backward : public Place<T> {
     };
     // Beyond the last row there are zeros, whatever their weight.
     static_assert(tile * width == half_threads);
-    s_.y[b][thread_ / width * y_pitch + thread_ % width] = from_blocks(thread_) * weight;
+    s_.y[i % 2][thread_ / width * y_pitch + thread_ % width] = from_blocks(thread_) * weight;
     if (thread_ < tile && row0 + thread_ < rows_) {
       const double square = from_blocks(tile * width + thread_) * own_weight;
       squares_ += square;

@@ -33,14 +33,17 @@ constexpr std::uint32_t exchange_bytes = entries * sizeof(double);
 template <class T>
 constexpr int stages = 16 / static_cast<int>(sizeof(T));
 
+/// Tiles whose Y is on its way from block to block. With three nothing is faster.
+constexpr int depth = 2;
+
 template <class T>
 struct Shared {
   T ring[stages<T>][warps][tile][pitch];
   double of_warps[warps][entries];
-  double of_block[2][entries];                // sent to the whole cluster
-  double of_blocks[2][most_blocks][entries];  // written by the whole cluster
+  // Written by the whole cluster; this block's own part is sent from its place here.
+  double of_blocks[depth][most_blocks][entries];
   double y[2][tile * y_pitch];
-  std::uint64_t full[2], empty[2];
+  std::uint64_t full[depth], empty[depth];
   std::uint64_t drained[stages<T>][warps];
 };
 static_assert(sizeof(Shared<float>) <= 227 * 1024 && sizeof(Shared<__half>) <= 227 * 1024);
@@ -48,19 +51,27 @@ static_assert(sizeof(Shared<float>) <= 227 * 1024 && sizeof(Shared<__half>) <= 2
 // Barriers of one half of the block's threads, by name.
 constexpr int forward_parts = 1, forward_sum = 2, backward_y = 3;
 
-/// `bytes` of this block's shared memory to the place `to` (as it is here) in block `rank`, where
-/// they count at the barrier.
-[[maybe_unused]] __device__ __forceinline__ void send_to_block(std::uint32_t from, std::uint32_t to,
+// And of both halves, one for each place of the exchange: the block's own part is there.
+constexpr int own_part = 4;
+
+/// Arrives at a barrier of the block's, by name, without waiting for the others.
+[[maybe_unused]] __device__ __forceinline__ void named_barrier_arrive(int name, int threads) {
+  asm volatile("bar.arrive %0, %1;\n" ::"r"(name), "r"(threads) : "memory");
+}
+
+/// `bytes` of this block's shared memory to the same place in block `rank`, another one, where they
+/// count at the barrier.
+[[maybe_unused]] __device__ __forceinline__ void send_to_block(std::uint32_t at,
                                                                std::uint32_t bytes,
                                                                std::uint32_t barrier,
                                                                std::uint32_t rank) {
   asm volatile(
       "{\n.reg .b32 there;\n.reg .b32 done;\n"
-      "mapa.shared::cluster.u32 there, %1, %4;\n"
-      "mapa.shared::cluster.u32 done, %3, %4;\n"
-      "cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [there], [%0], %2, "
-      "[done];\n}\n" ::"r"(from),
-      "r"(to), "r"(bytes), "r"(barrier), "r"(rank)
+      "mapa.shared::cluster.u32 there, %0, %3;\n"
+      "mapa.shared::cluster.u32 done, %2, %3;\n"
+      "cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [there], [%0], %1, "
+      "[done];\n}\n" ::"r"(at),
+      "r"(bytes), "r"(barrier), "r"(rank)
       : "memory");
 }
 
@@ -106,7 +117,7 @@ class Place {
 
   __device__ void start_barriers() {
     if (threadIdx.x == 0) {
-      for (int b = 0; b < 2; ++b) {
+      for (int b = 0; b < depth; ++b) {
         barrier_init(shared_address(&s_.full[b]), 1);
         barrier_init(shared_address(&s_.empty[b]), static_cast<int>(blocks_));
       }

@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <array>
 #include <optional>
 #include <string>
@@ -122,6 +123,56 @@ void bind_cuda_streaming(py::module_& m) {
       "Queues the end of a block that is not full.");
 
   m.def(
+      "stream_decay",
+      [](const std::optional<Array>& weights, const Array& decayed, index_t rows, double decay,
+         int device, std::uintptr_t stream) {
+        const Place place = gpu(device);
+        if (rows < 1 || rows > index_t{1} << 24)
+          throw py::value_error("rows must be at least 1 and at most 2^24");
+        const double* own = weights ? doubles(*weights, "weights", {rows}, false, place) : nullptr;
+        double* out = doubles(decayed, "decayed", {rows}, true, place);
+        const cuda::Queue queue = queue_of(device, stream);
+        const py::gil_scoped_release release;
+        cuda::stream_decay(queue, rows, own, decay, out);
+      },
+      py::arg("weights").none(true), py::arg("decayed"), py::arg("rows"), py::arg("decay"),
+      py::arg("device"), py::arg("stream"), "Queues the decay of rows by those that follow.");
+
+  m.def(
+      "stream_gather",
+      [](index_t features, index_t columns, double decay, const Array& vectors,
+         const Array& gathered, const Array& totals, const std::optional<Array>& sums,
+         const Array& rows, const std::string& dtype, const std::optional<Array>& weights,
+         int device, std::uintptr_t stream, const py::function& allocate) {
+        using Layout = cuda::StreamLayout;
+        const Place place = gpu(device);
+        if (features < 1 || columns < Layout::group || columns % Layout::group != 0)
+          throw py::value_error("columns must be a multiple of 16");
+        Layout layout;
+        layout.features = features;
+        layout.live = columns - Layout::fixed_least;
+        layout.decay = decay;
+        const cuda::StreamState state{
+            doubles(vectors, "vectors", {columns, features}, true, place),
+            doubles(gathered, "gathered", {columns, features}, true, place), nullptr,
+            doubles(totals, "totals", {Layout::total_count}, true, place)};
+        double* added = sums ? doubles(*sums, "sums", {features + 1}, true, place) : nullptr;
+        const ArrayRef x = rows.ref("rows", dtype_from_name(dtype), false, place);
+        if (x.shape.size() != 2 || x.shape[1] != features || x.shape[0] < 1)
+          throw py::value_error("rows must be (n, features)");
+        const double* own =
+            weights ? doubles(*weights, "weights", {x.shape[0]}, false, place) : nullptr;
+        const DeviceMemory memory(cuda::gather_workspace(layout, x.shape[0]), place, allocate);
+        const cuda::Queue queue = queue_of(device, stream);
+        const py::gil_scoped_release release;
+        cuda::stream_gather(queue, layout, state, added, x, own, memory.workspace());
+      },
+      py::arg("features"), py::arg("columns"), py::arg("decay"), py::arg("vectors"),
+      py::arg("gathered"), py::arg("totals"), py::arg("sums").none(true), py::arg("rows"),
+      py::arg("dtype"), py::arg("weights").none(true), py::arg("device"), py::arg("stream"),
+      py::arg("allocate"), "Queues a read of rows without a step.");
+
+  m.def(
       "sketch_update",
       [](index_t features, index_t size, double decay, bool decayed, const Array& held,
          const Array& factors, const Array& totals, index_t filled, const Array& rows,
@@ -158,6 +209,41 @@ void bind_cuda_streaming(py::module_& m) {
       py::arg("factors"), py::arg("totals"), py::arg("filled"), py::arg("rows"), py::arg("dtype"),
       py::arg("weights").none(true), py::arg("device"), py::arg("stream"), py::arg("allocate"),
       "Queues the work on rows; returns how many the sketch holds then.");
+
+  m.def(
+      "heavy_update",
+      [](index_t features, index_t most, const Array& heavy, const Array& heavy_squares,
+         const Array& vectors, const Array& figures, const Array& rows, const std::string& dtype,
+         const std::optional<Array>& weights, int device, std::uintptr_t stream,
+         const py::function& allocate) {
+        using Layout = cuda::HeavyLayout;
+        const Place place = gpu(device);
+        if (features < 1 || most < 0)
+          throw py::value_error("features must be at least 1, most at least 0");
+        Layout layout;
+        layout.features = features;
+        layout.most = most;
+        const index_t slots = std::max<index_t>(most, 1);
+        const cuda::HeavyState state{
+            doubles(heavy, "heavy", {slots, features}, true, place),
+            doubles(heavy_squares, "heavy_squares", {slots}, true, place),
+            doubles(vectors, "vectors", {3, features}, true, place),
+            doubles(figures, "figures", {Layout::figure_count}, true, place)};
+        const ArrayRef x = rows.ref("rows", dtype_from_name(dtype), false, place);
+        if (x.shape.size() != 2 || x.shape[1] != features || x.shape[0] < 1)
+          throw py::value_error("rows must be (n, features)");
+        const double* own =
+            weights ? doubles(*weights, "weights", {x.shape[0]}, false, place) : nullptr;
+        const cuda::Queue queue = queue_of(device, stream);
+        const DeviceMemory memory(cuda::heavy_workspace(queue, layout, x.shape[0]), place,
+                                  allocate);
+        const py::gil_scoped_release release;
+        cuda::heavy_update(queue, layout, state, x, own, memory.workspace());
+      },
+      py::arg("features"), py::arg("most"), py::arg("heavy"), py::arg("heavy_squares"),
+      py::arg("vectors"), py::arg("figures"), py::arg("rows"), py::arg("dtype"),
+      py::arg("weights").none(true), py::arg("device"), py::arg("stream"), py::arg("allocate"),
+      "Queues the work on rows in random order.");
 }
 
 }  // namespace gramian::python

@@ -28,33 +28,40 @@ double* doubles(const Array& a, const char* name, std::initializer_list<index_t>
   return ref.vector<double>();
 }
 
+/// Complex entries come as two doubles.
 OjaState oja_state(const Array& vectors, const Array& figures, const Array& totals,
-                   index_t features, bool grid) {
-  return {doubles(vectors, "vectors", {OjaLayout::rates + OjaLayout::sketch, features}, true),
+                   index_t features, bool grid, bool is_complex) {
+  const index_t reals = features * (is_complex ? 2 : 1);
+  return {doubles(vectors, "vectors", {OjaLayout::rates + OjaLayout::sketch, reals}, true),
           doubles(figures, "figures", {OjaLayout::rates, OjaLayout::figure_count}, true),
-          doubles(totals, "totals", {OjaLayout::total_count}, true), features, grid};
+          doubles(totals, "totals", {OjaLayout::total_count}, true),
+          features,
+          grid,
+          is_complex};
 }
 
 BlockOjaState block_oja_state(const Array& vectors, const Array& figures, const Array& totals,
                               index_t features, index_t components, const std::string& step,
-                              bool center, double decay) {
+                              bool center, double decay, bool is_complex) {
   using Layout = BlockOjaLayout;
-  return {doubles(vectors, "vectors", {components + Layout::sketch + 1, features}, true),
+  const index_t reals = features * (is_complex ? 2 : 1);
+  return {doubles(vectors, "vectors", {components + Layout::sketch + 1, reals}, true),
           doubles(figures, "figures", {Layout::figure_count, components}, true),
           doubles(totals, "totals", {Layout::total_count}, true),
           features,
           components,
           step == "history",
           center,
-          decay};
+          decay,
+          is_complex};
 }
 
 /// Rows as the kernels take them.
-ArrayRef real_rows(const Array& rows, const std::string& dtype, index_t features) {
+ArrayRef rows_of(const Array& rows, const std::string& dtype, index_t features) {
   const ArrayRef in = rows.ref("rows", dtype_from_name(dtype), false);
   if (in.shape.size() != 2 || in.shape[1] != features || (features > 1 && in.strides[1] != 1) ||
-      (in.dtype != DType::float32 && in.dtype != DType::float64))
-    throw py::value_error("rows must be real, (n, features), row-major");
+      in.dtype == DType::float16 || in.dtype == DType::bfloat16)
+    throw py::value_error("rows must be of single or double precision, (n, features), row-major");
   return in;
 }
 
@@ -74,8 +81,9 @@ void bind_streaming(py::module_& m) {
       "oja_update",
       [](Array vectors, Array figures, Array totals, index_t features, bool grid, Array rows,
          const std::string& dtype, std::optional<Array> weights, double limit) {
-        const OjaState state = oja_state(vectors, figures, totals, features, grid);
-        const ArrayRef in = real_rows(rows, dtype, features);
+        const ArrayRef in = rows_of(rows, dtype, features);
+        const OjaState state =
+            oja_state(vectors, figures, totals, features, grid, is_complex(in.dtype));
         const double* factors =
             weights ? doubles(*weights, "weights", {in.shape[0]}, false) : nullptr;
         Status status = Status::ok;
@@ -94,14 +102,16 @@ void bind_streaming(py::module_& m) {
 
   m.def(
       "oja_result",
-      [](Array vectors, Array figures, Array totals, index_t features, bool grid, Array vector) {
-        const OjaState state = oja_state(vectors, figures, totals, features, grid);
+      [](Array vectors, Array figures, Array totals, index_t features, bool grid, bool complex,
+         Array vector) {
+        const OjaState state = oja_state(vectors, figures, totals, features, grid, complex);
+        const index_t reals = features * (complex ? 2 : 1);
         OjaResult result;
-        raise_for(oja_result(state, doubles(vector, "vector", {features}, true), result), "rows");
+        raise_for(oja_result(state, doubles(vector, "vector", {reals}, true), result), "rows");
         return py::make_tuple(result.certificate, result.eigenvalue, result.grew, result.rate);
       },
       py::arg("vectors"), py::arg("figures"), py::arg("totals"), py::arg("features"),
-      py::arg("grid"), py::arg("vector"));
+      py::arg("grid"), py::arg("is_complex"), py::arg("vector"));
 
   m.def(
       "block_oja_layout",
@@ -117,9 +127,9 @@ void bind_streaming(py::module_& m) {
       [](Array vectors, Array figures, Array totals, index_t features, index_t components,
          const std::string& step, bool center, double decay, Array rows, const std::string& dtype,
          std::optional<Array> weights) {
-        const BlockOjaState state =
-            block_oja_state(vectors, figures, totals, features, components, step, center, decay);
-        const ArrayRef in = real_rows(rows, dtype, features);
+        const ArrayRef in = rows_of(rows, dtype, features);
+        const BlockOjaState state = block_oja_state(vectors, figures, totals, features, components,
+                                                    step, center, decay, is_complex(in.dtype));
         const double* factors =
             weights ? doubles(*weights, "weights", {in.shape[0]}, false) : nullptr;
         Status status = Status::ok;
@@ -136,18 +146,20 @@ void bind_streaming(py::module_& m) {
   m.def(
       "block_oja_result",
       [](Array vectors, Array figures, Array totals, index_t features, index_t components,
-         const std::string& step, bool center, double decay, Array out, Array values) {
-        const BlockOjaState state =
-            block_oja_state(vectors, figures, totals, features, components, step, center, decay);
+         const std::string& step, bool center, double decay, bool complex, Array out,
+         Array values) {
+        const BlockOjaState state = block_oja_state(vectors, figures, totals, features, components,
+                                                    step, center, decay, complex);
+        const index_t reals = features * (complex ? 2 : 1);
         double certificate = 0;
-        raise_for(block_oja_result(state, doubles(out, "out", {components, features}, true),
+        raise_for(block_oja_result(state, doubles(out, "out", {components, reals}, true),
                                    doubles(values, "values", {components}, true), certificate),
                   "rows");
         return certificate;
       },
       py::arg("vectors"), py::arg("figures"), py::arg("totals"), py::arg("features"),
-      py::arg("components"), py::arg("step"), py::arg("center"), py::arg("decay"), py::arg("out"),
-      py::arg("values"));
+      py::arg("components"), py::arg("step"), py::arg("center"), py::arg("decay"),
+      py::arg("is_complex"), py::arg("out"), py::arg("values"));
 }
 
 }  // namespace gramian::python

@@ -436,8 +436,8 @@ def _type_name(value: Any) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
 
 
-def array(value: Any, name: str) -> Array:
-    """Check an argument.
+def array(value: Any, name: str, dtypes: tuple[str, ...] = DTYPES) -> Array:
+    """Check an argument, whose dtype must be one of `dtypes`.
 
     Raises
     ------
@@ -454,8 +454,8 @@ def array(value: Any, name: str) -> Array:
         kind = type(value)
         library = _library_of(kind)
     dtype, device = library.describe(value, name)
-    if dtype not in DTYPES:
-        raise TypeError(f"{name} has dtype {dtype}; it must be one of {', '.join(DTYPES)}")
+    if dtype not in dtypes:
+        raise TypeError(f"{name} has dtype {dtype}; it must be one of {', '.join(dtypes)}")
     return Array(value, library, tuple(value.shape), dtype, device)
 
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from . import _cpu, _streaming_gpu, _streaming_gpu_proof
-from ._oja import capsules, ldexp, storage_error
+from ._oja import (
+    PHASE_ERROR,
+    as_doubles,
+    capsules,
+    in_phase,
+    ldexp,
+    random_start,
+    storage_error,
+)
 from ._rsvd_rows import scaled
 from ._streaming_base import State, StreamingEstimator
-from ._streaming_batch import Batch, checked_number, checked_size
+from ._streaming_batch import COMPLEX, REAL, Batch, checked_number, checked_size
+from ._streaming_batch import _largest as largest
 
 _BLOCK, _SKETCH, _FIGURES, _TOTALS = _cpu.block_oja_layout()
 
@@ -20,6 +30,9 @@ _SQUARED_STEPS, _VALUES = 0, 1
 _SQUARES, _ABOVE, _BELOW, _MEAN_ERROR = 0, 1, 2, 4
 
 _STEPS = ("adaoja", "history")
+
+# With decay: how far squares may fall, as a power of two, before the unit follows.
+_RUN_EXPONENT = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +45,7 @@ class _Results:
 
 
 class BlockOja(StreamingEstimator):
-    """Top k eigenvectors of AᵀA, A the rows seen, by one step for each block of 64 rows.
+    """Top k eigenvectors of AᴴA, A the rows seen, by one step for each block of 64 rows.
 
     Parameters
     ----------
@@ -41,11 +54,11 @@ class BlockOja(StreamingEstimator):
     n_components : int
         Number k of vectors, at most d.
     step : {"adaoja", "history"}, default "adaoja"
-        "adaoja": ``Q + G / b``, G = XᵀX Q and b² for each column the sum of ``||G_j||²`` so far.
-        "history": a step of power iteration on ``Q diag(values) Qᵀ + XᵀX``, what is known of the
+        "adaoja": ``Q + G / b``, G = XᴴX Q and b² for each column the sum of ``||G_j||²`` so far.
+        "history": a step of power iteration on ``Q diag(values) Qᴴ + XᴴX``, what is known of the
         past and the block; it follows a change sooner and also gives better values.
     decay : float in (0, 1], default 1.0
-        Of AᵀA for each row: ``AᵀA <- decay AᵀA + x xᵀ``.
+        Of AᴴA for each row: ``AᴴA <- decay AᴴA + xᴴ x``.
     center : bool, default False
         A without its mean row (weighted, decayed).
     rng : None, int or numpy.random.Generator
@@ -54,12 +67,13 @@ class BlockOja(StreamingEstimator):
     Attributes
     ----------
     components_ : array of shape (k, d)
-        Orthonormal rows, of the library and dtype of the rows seen.
+        Orthonormal rows vᴴ, v the eigenvectors, of the library and dtype of the rows seen; the
+        largest entry of complex ones is real and positive.
     explained_variance_ : array of shape (k,)
-        Estimates of the eigenvalues of AᵀA / n, descending; / (n - 1) with `center`.
+        Estimates of the eigenvalues of AᴴA / n, real, descending; / (n - 1) with `center`.
     certificate_ : float
-        At least the sine of the angle between ``components_[0]`` and the top eigenvector of AᵀA
-        (weighted, centred, decayed), for any order and with every rounding counted. ``inf`` where
+        At least the sine of the angle between the first and the top eigenvector of AᴴA (weighted,
+        centred, decayed), for any order and with every rounding counted. ``inf`` where
         nothing can be said; finite where ``||A||_F^2 <= 1.01 lambda_1``.
     mean_ : array of shape (d,)
         The mean row; zeros without `center`.
@@ -72,7 +86,7 @@ class BlockOja(StreamingEstimator):
 
     Notes
     -----
-    Computed in float64 whatever the dtype of the rows: 4 k d multiply-adds a row for "adaoja" and
+    Computed in float64, complex rows in complex128: 4 k d multiply-adds a row for "adaoja" and
     about 50 d for the sketch of the certificate.
 
     References
@@ -126,11 +140,12 @@ class BlockOja(StreamingEstimator):
     def _block_rows(self) -> int:
         return int(_BLOCK)
 
-    def _initial(self, seed: int) -> State:
+    _dtypes = REAL + COMPLEX
+
+    def _initial(self, seed: int, dtype: str = "float64") -> State:
         d, k = int(self.n_features), int(self.n_components)
-        vectors = np.zeros((k + _SKETCH + 1, d))
-        start = np.random.default_rng(seed).standard_normal((k, d))
-        vectors[:k] = np.linalg.qr(start.T)[0].T
+        vectors = np.zeros((k + _SKETCH + 1, d), dtype)
+        vectors[:k] = np.linalg.qr(random_start(seed, (k, d), vectors.dtype).T)[0].T
         return {
             "vectors": vectors,
             "figures": np.zeros((_FIGURES, k)),
@@ -145,6 +160,34 @@ class BlockOja(StreamingEstimator):
             "center": bool(self.center),
             "decay": float(self.decay),
         }
+
+    def _take(self, state: State, rows: Any, weights: Any, top: float) -> None:
+        if self.decay == 1:
+            super()._take(state, rows, weights, top)
+            return
+        # What was seen may become far smaller than its unit: so many rows at a time, by their
+        # number in the stream, lose 2^-100 of it at most, or are one block.
+        run = _BLOCK * max(1, int(-_RUN_EXPONENT / (_BLOCK * math.log2(self.decay))))
+        while len(rows):
+            count = run - state["n_samples"] % run
+            part, given = rows[:count], None if weights is None else weights[:count]
+            super()._take(state, part, given, largest(part))
+            rows, weights = rows[count:], None if weights is None else weights[count:]
+            if state["n_samples"] % run == 0:
+                self._lower_unit(state)
+
+    def _lower_unit(self, state: State) -> None:
+        squares = float(state["totals"][_SQUARES])
+        if squares == 0:
+            # Of what is left nothing can be told but that it is small; rows choose a unit anew.
+            state["any"] = False
+        elif squares < 2.0 ** (-2 * _RUN_EXPONENT):
+            # No rows that can come are smaller than the smallest of their type.
+            least = int(np.finfo(state["pending"].dtype).minexp) - 60
+            shift = max(math.frexp(squares)[1] // 2, least - state["exponent"])
+            if shift < 0:
+                self._rescale(state, shift)
+                state["exponent"] += shift
 
     def _update(self, state: State, rows: Any, weights: Any) -> None:
         vectors, figures, totals = capsules(state)
@@ -169,19 +212,27 @@ class BlockOja(StreamingEstimator):
         state["vectors"][int(self.n_components) :] *= rows
         state["totals"][_MEAN_ERROR] *= rows
         state["figures"][_VALUES] *= squares
-        state["figures"][_SQUARED_STEPS] *= squares
-        state["figures"][_SQUARED_STEPS] *= squares
+        # Steps are forgotten as slowly as rows: so large they are none, whatever their number.
+        steps = state["figures"][_SQUARED_STEPS]
+        with np.errstate(over="ignore"):
+            steps *= squares
+            steps *= squares
+        np.minimum(steps, 2.0**900, out=steps)
         state["totals"][[_SQUARES, _ABOVE, _BELOW]] *= squares
 
     def _finish(self, state: State) -> _Results:
         d, k = int(self.n_features), int(self.n_components)
-        vectors, values = np.empty((k, d)), np.empty(k)
+        vectors, values = np.empty((k, d), state["vectors"].dtype), np.empty(k)
         certificate = _cpu.block_oja_result(
             *capsules(state),
-            out=vectors.__dlpack__(),
+            is_complex=vectors.dtype.kind == "c",
+            out=as_doubles(vectors),
             values=values.__dlpack__(),
             **self._options(),
         )
+        if vectors.dtype.kind == "c":
+            vectors = in_phase(vectors)
+            certificate += PHASE_ERROR
         exponent = state["exponent"]
         squares = ldexp(float(state["totals"][_SQUARES]), 2 * exponent)
         mean = scaled(state["vectors"][-1], exponent)
@@ -191,24 +242,18 @@ class BlockOja(StreamingEstimator):
     # ---- On a GPU -----------------------------------------------------------------------------
 
     def _on_gpu(self) -> _streaming_gpu.Layout:
-        for name, value, allowed in (
-            ("step", self.step, self.step == "adaoja"),
-            ("center", self.center, not self.center),
-            ("n_components", self.n_components, int(self.n_components) <= 56),
-        ):
-            if not allowed:
-                raise NotImplementedError(
-                    f"{name} is {value!r}; on a GPU BlockOja takes step='adaoja', center=False and "
-                    "at most 56 components so far"
-                )
-        k = int(self.n_components)
-        return _streaming_gpu.Layout("adaoja", k, float(self.decay), np.zeros((2, k)))
+        return _streaming_gpu.block_layout(
+            int(self.n_components), self.step, float(self.decay), bool(self.center)
+        )
 
     def _finish_on_gpu(self, reading: _streaming_gpu.Reading) -> _Results:
         d, k = int(self.n_features), int(self.n_components)
         found = _streaming_gpu_proof.several(reading, k, float(self.decay))
-        squares = float(reading.totals[_SQUARES])
-        return _Results(found.vectors, found.values, found.certificate, squares, np.zeros(d))
+        squares, mean = float(reading.totals[_SQUARES]), np.zeros(d)
+        if reading.sums is not None:
+            squares = _streaming_gpu_proof.scatter(squares, reading.sums)
+            mean = reading.sums[:-1] / (reading.sums[-1] or 1.0)
+        return _Results(found.vectors, found.values, found.certificate, squares, mean)
 
     # ---- Results ------------------------------------------------------------------------------
 
@@ -241,7 +286,7 @@ class BlockOja(StreamingEstimator):
         return "ok"
 
     def transform(self, X: Any) -> Any:
-        """Coordinates along the components: ``(X - mean_) components_ᵀ``.
+        """Coordinates along the components: ``(X - mean_) components_ᴴ``.
 
         Parameters
         ----------
@@ -253,9 +298,10 @@ class BlockOja(StreamingEstimator):
         """
         results = self._finished()
         if self._state is not None and _streaming_gpu.is_here(self._state):
-            return _streaming_gpu.transform(self._state, X, results.vectors)
-        batch = Batch(X, None, int(self.n_features))
-        pieces = [(rows - results.mean) @ results.vectors.T for rows, _, _ in batch.pieces()]
+            return _streaming_gpu.transform(self._state, X, results.vectors, results.mean)
+        batch = Batch(X, None, int(self.n_features), self._dtypes)
+        axes = results.vectors.conj().T
+        pieces = [(rows - results.mean) @ axes for rows, _, _ in batch.pieces()]
         return self._as_given(np.concatenate(pieces))
 
     def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:

@@ -150,7 +150,13 @@ def oja_update(
     limit: float = ...,
 ) -> bool: ...
 def oja_result(
-    vectors: object, figures: object, totals: object, features: int, grid: bool, vector: object
+    vectors: object,
+    figures: object,
+    totals: object,
+    features: int,
+    grid: bool,
+    is_complex: bool,
+    vector: object,
 ) -> tuple[float, float, bool, int]: ...
 def block_oja_layout() -> tuple[int, int, int, int]: ...
 def block_oja_update(
@@ -175,15 +181,18 @@ def block_oja_result(
     step: str,
     center: bool,
     decay: float,
+    is_complex: bool,
     out: object,
     values: object,
 ) -> float: ...
 
 SKETCH_FIGURES: int
 
+def sketch_capacity(size: int) -> int: ...
+
 class Sketch:
     def __init__(
-        self, rows: object, stamps: object, figures: object, mean: object | None
+        self, rows: object, stamps: object, figures: object, mean: object | None, dtype: str
     ) -> None: ...
     def update(self, decay: float, rows: object, dtype: str, weights: object | None) -> None: ...
     def merge(self, decay: float, other: Sketch) -> None: ...
@@ -197,7 +206,7 @@ RANDOM_ORDER_FIGURES: int
 
 class HeavyAndLight:
     def __init__(
-        self, heavy: object, heavy_squares: object, vectors: object, figures: object
+        self, heavy: object, heavy_squares: object, vectors: object, figures: object, dtype: str
     ) -> None: ...
     def start(self, sketch: Sketch, seed: int, most: int) -> None: ...
     def update(self, sketch: Sketch, rows: object, dtype: str, weights: object | None) -> None: ...

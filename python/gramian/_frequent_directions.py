@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _arrays, _streaming_gpu, _streaming_gpu_sketch
+from . import _arrays, _cpu, _streaming_gpu, _streaming_gpu_sketch
 from ._frequent_directions_state import (
     EXPONENT,
     FILLED,
@@ -20,11 +20,14 @@ from ._frequent_directions_state import (
     rounded_up,
     rounding_of,
     sketch_state,
+    times_power,
     update_sketch,
     wide,
 )
-from ._streaming_base import State, StreamingEstimator, copied
-from ._streaming_batch import Batch, checked_number, checked_size
+from ._streaming_base import State, copied
+from ._streaming_batch import COMPLEX, Batch, checked_number, checked_size, wide_name
+from ._streaming_params import same
+from ._streaming_rows import RowByRowEstimator
 
 
 class Reading(NamedTuple):
@@ -39,21 +42,22 @@ class Reading(NamedTuple):
     mean: Any
 
 
-class FrequentDirections(StreamingEstimator):
+class FrequentDirections(RowByRowEstimator):
     r"""A few rows B that stand for all rows A of a stream, with a bound on the error.
 
-    :math:`0 \preceq A^T A - B^T B \preceq \Delta I` with
+    :math:`0 \preceq A^H A - B^H B \preceq \Delta I` with
     :math:`\Delta \le \|A - A_k\|_F^2 / (\ell + 1 - k)` for every :math:`k \le \ell` [1]_ [2]_, for
-    rows in any order. Sketches of parts of a stream merge in any tree. Computed in float64.
+    rows in any order, real or complex. Sketches of parts of a stream merge in any tree. Computed in
+    float64 or complex128.
 
     Parameters
     ----------
     n_features : int
         Width d of a row.
     sketch_size : int
-        Rows :math:`\ell` of the sketch; up to twice as many are held between readings.
+        Rows :math:`\ell` of the sketch; up to three times as many are held between readings.
     decay : float, default 1.0
-        In (0, 1]. Each row turns :math:`A^T A` into :math:`\mathrm{decay} \cdot A^T A + x x^T`.
+        In (0, 1]. Each row turns :math:`A^H A` into :math:`\mathrm{decay} \cdot A^H A + x^H x`.
     center : bool, default False
         Whether the mean of the rows is taken off, as if it had been known from the start.
 
@@ -62,17 +66,17 @@ class FrequentDirections(StreamingEstimator):
     sketch_ : array of shape (sketch_size, n_features)
         B, shrunk; zeros where it needs fewer rows.
     covariance_error_bound_ : float
-        Upper bound on :math:`\|A^T A - B^T B\|_2` for this `sketch_`, rounding included.
+        Upper bound on :math:`\|A^H A - B^H B\|_2` for this `sketch_`, rounding included.
     components_ : array of shape (min(sketch_size, n_features), n_features)
-        Orthonormal rows: the right singular vectors of the rows held, the largest entry of each
-        positive.
+        Orthonormal rows :math:`v^H`, v the right singular vectors of the rows held, the largest
+        entry of each real and positive: X is near ``X @ components_.conj().T @ components_``.
     explained_variance_ : array of shape (min(sketch_size, n_features),)
-        Estimates of the eigenvalues of :math:`A^T A` over `n_samples_seen_` (centred: less 1): off
+        Estimates of the eigenvalues of :math:`A^H A` over `n_samples_seen_` (centred: less 1): off
         by at most `covariance_error_bound_`, exact where nothing was shrunk, and close for
         directions that stand out.
     certificate_ : float
-        Upper bound on the sine of the angle between ``components_[0]`` and the top eigenvector of
-        :math:`A^T A`, proved with all rounding; inf where nothing is proved.
+        Upper bound on the sine of the angle between ``components_[0]`` and :math:`v^H`, v the top
+        eigenvector of :math:`A^H A`, proved with all rounding; inf where nothing is proved.
     frobenius_squared_ : float
         :math:`\|A\|_F^2`, weighted, decayed and centred as the rows.
     mean_ : array of shape (n_features,)
@@ -84,10 +88,11 @@ class FrequentDirections(StreamingEstimator):
 
     Notes
     -----
-    About :math:`10 \ell d` floating-point operations a row, and an eigenvalue problem of order
-    :math:`2\ell` every :math:`\ell` rows. The bits of a result do not depend on how rows are cut
-    into calls. On a GPU, which takes `sketch_size` up to 128 and no `center`, that holds without
-    weights and `decay`, else up to rounding; `partial_fit` and `merge` wait for nothing there.
+    About :math:`8 \ell d` floating-point operations a row, and an eigenvalue problem of order
+    :math:`3\ell` every :math:`2\ell` rows. The bits of a result do not depend on how rows are cut
+    into calls. On a GPU, which takes real rows and `sketch_size` up to 128, that holds without
+    weights, `decay` and `center`, else up to rounding; `partial_fit` and `merge` wait for nothing
+    there.
     Proofs: docs/streaming_frequent_directions.md.
 
     References
@@ -121,10 +126,6 @@ class FrequentDirections(StreamingEstimator):
 
     rng = None  # nothing here is random
 
-    def _block_rows(self) -> int:
-        # The kernel takes rows one by one: no row waits outside the sketch.
-        return 1
-
     def _check_parameters(self) -> None:
         checked_size(self.n_features, "n_features")
         checked_size(self.sketch_size, "sketch_size")
@@ -132,11 +133,12 @@ class FrequentDirections(StreamingEstimator):
         if not isinstance(self.center, bool | np.bool_):
             raise TypeError(f"center is {self.center!r}; it must be a bool")
 
-    def _initial(self, seed: int) -> State:
+    def _initial(self, seed: int, dtype: str = "float64") -> State:
         return sketch_state(
             checked_size(self.n_features, "n_features"),
             checked_size(self.sketch_size, "sketch_size"),
             bool(self.center),
+            dtype,
         )
 
     def _update(self, state: State, rows: Any, weights: Any) -> None:
@@ -156,20 +158,23 @@ class FrequentDirections(StreamingEstimator):
         count = min(size, d)
         shapes = ((count, d), (count,), (size, d))
         vectors, values, rows = (self._as_given(np.full(shape, np.nan)) for shape in shapes)
-        return Reading(vectors, values, np.inf, np.nan, rows, np.inf, None)
+        mean = self._as_given(np.full(d, np.nan)) if self.center else None
+        return Reading(vectors, values, np.inf, np.nan, rows, np.inf, mean)
 
     def _gpu_bytes(self, batch: int) -> int:
-        return _streaming_gpu_sketch.nbytes_bound(self.n_features, self.sketch_size, batch)
+        return _streaming_gpu_sketch.nbytes_bound(
+            self.n_features, self.sketch_size, batch, bool(self.center)
+        )
 
     def _finish(self, state: State) -> Reading:
         decay = float(self.decay)
         d = state["rows"].shape[1]
-        size = len(state["rows"]) // 2
+        size = checked_size(self.sketch_size, "sketch_size")
         count = min(size, d)
         sketch = open_sketch(state)
         sketch.settle(decay)
         unit = int(state["figures"][EXPONENT]) + state["exponent"]
-        values, vectors = np.zeros(count), np.zeros((count, d))
+        values, vectors = np.zeros(count), np.zeros((count, d), state["rows"].dtype)
         sketch.spectrum(values.__dlpack__(), vectors.__dlpack__())
         components = self._as_given(vectors)
         # The vector as it is handed out, rounded to the caller's precision.
@@ -185,13 +190,13 @@ class FrequentDirections(StreamingEstimator):
         sketch.shrink(decay)
         unit = int(state["figures"][EXPONENT]) + state["exponent"]
         error = rounded_up(sketch.error(), 2 * unit)
-        held = np.ldexp(state["rows"][:size], unit)
+        held = times_power(state["rows"][:size], unit)
         held[int(state["figures"][FILLED]) :] = 0
         given = self._as_given(held)
         error += rounding_of(held, wide(given))
         mean = None
         if self.center:
-            mean = self._as_given(np.ldexp(state["mean"], unit))
+            mean = self._as_given(times_power(state["mean"], unit))
         return Reading(components, variance, certificate, frobenius, given, error, mean)
 
     def merge(self, other: FrequentDirections) -> FrequentDirections:
@@ -227,7 +232,7 @@ class FrequentDirections(StreamingEstimator):
         other._check_parameters()
         for name in ("n_features", "decay", "center"):
             mine, its = getattr(self, name), getattr(other, name)
-            if mine != its:
+            if not same(mine, its):
                 raise ValueError(f"other has {name}={its!r}; here it is {mine!r}")
         merged = type(self)(**self.get_params())
         if _streaming_gpu.is_here(self._state) or _streaming_gpu.is_here(other._state):
@@ -241,7 +246,7 @@ class FrequentDirections(StreamingEstimator):
         if mine is None:
             mine = {k: v for k, v in theirs.items() if not isinstance(v, np.ndarray)}
             mine |= {k: theirs[k].copy() for k in ("pending", "pending_weights")}
-            mine |= self._initial(0)
+            mine |= self._initial(0, wide_name(theirs["dtype"]))
             mine["n_samples"] = 0
         else:
             for name in ("dtype", "library"):
@@ -261,7 +266,9 @@ class FrequentDirections(StreamingEstimator):
         return merged
 
     def transform(self, X: Any) -> Any:
-        """Coordinates of rows along `components_`: ``X @ components_.T``, centred first if asked.
+        """Coordinates of rows along `components_`: ``X @ components_.conj().T``.
+
+        The mean is taken off first with `center`.
 
         Parameters
         ----------
@@ -270,17 +277,21 @@ class FrequentDirections(StreamingEstimator):
         Returns
         -------
         array of shape (rows, k)
-            Of X's library and dtype.
+            Of X's library and dtype; complex where X or the rows seen are.
         """
         reading = self._finished()
         basis = wide(reading.components)
         if self._state is not None and _streaming_gpu.is_here(self._state):
-            return _streaming_gpu.transform(self._state, X, basis)
-        batch = Batch(X, None, basis.shape[1])
+            mean = None if reading.mean is None else wide(reading.mean)
+            return _streaming_gpu.transform(self._state, X, basis, mean)
+        batch = Batch(X, None, basis.shape[1], self._dtypes)
         mean = 0.0 if reading.mean is None else wide(reading.mean)
-        parts = [(rows - mean) @ basis.T for rows, _, _ in batch.pieces()]
+        parts = [(rows - mean) @ basis.conj().T for rows, _, _ in batch.pieces()]
         library = next(k for k in _arrays.LIBRARIES if k.name == batch.library)
-        return library.from_numpy(np.concatenate(parts), batch.dtype)
+        dtype = batch.dtype
+        if basis.dtype.kind == "c" and dtype not in COMPLEX:
+            dtype = "complex128" if dtype == "float64" else "complex64"
+        return library.from_numpy(np.concatenate(parts), dtype)
 
     def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """``fit(X)``, then ``transform(X)``."""
@@ -291,28 +302,7 @@ class FrequentDirections(StreamingEstimator):
         # matrices of the order of the rows held, with LAPACK's memory; packed products.
         d = checked_size(self.n_features, "n_features")
         size = checked_size(self.sketch_size, "sketch_size")
-        held = 2 * size
-        return 80 * d * size + eigen_bytes(held, d)
-
-    @property
-    def components_(self) -> Any:
-        """Right singular vectors of the rows held, as rows."""
-        return self._finished().components
-
-    @property
-    def explained_variance_(self) -> Any:
-        """Estimates of the eigenvalues of A^T A over the number of rows."""
-        return self._finished().explained_variance
-
-    @property
-    def certificate_(self) -> float:
-        """Bound on the sine of the angle to the top eigenvector of the rows seen; inf: none."""
-        return float(self._finished().certificate)
-
-    @property
-    def frobenius_squared_(self) -> float:
-        """Sum of the squares of all rows."""
-        return float(self._finished().frobenius_squared)
+        return 88 * d * size + eigen_bytes(_cpu.sketch_capacity(size), d)
 
     @property
     def sketch_(self) -> Any:
@@ -321,7 +311,7 @@ class FrequentDirections(StreamingEstimator):
 
     @property
     def covariance_error_bound_(self) -> float:
-        """Bound on the spectral norm of A^T A - B^T B."""
+        """Bound on the spectral norm of A^H A - B^H B."""
         return float(self._finished().covariance_error_bound)
 
     @property
@@ -331,9 +321,3 @@ class FrequentDirections(StreamingEstimator):
         if mean is None:
             raise AttributeError("there is no mean_: center is False")
         return mean
-
-    @property
-    def status_(self) -> str:
-        """Always "ok": rows in any order give a sketch."""
-        self._finished()
-        return "ok"

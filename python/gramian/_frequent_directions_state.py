@@ -9,23 +9,25 @@ import numpy as np
 
 from . import _arrays, _cpu
 from ._rsvd_rows import entries
+from ._streaming_batch import wide_name
 from ._streaming_gpu_batch import cast
 
 if TYPE_CHECKING:
     from ._streaming_base import State
 
 # Places in SketchFigures, cpp/include/gramian/frequent_directions.hpp, that Python looks at.
-FILLED, EXPONENT, DELTA, SQUARES, SQUARES_LOW = 2, 3, 4, 6, 7
+FILLED, EXPONENT, DELTA, SQUARES, SQUARES_LOW, SPARED = 2, 3, 4, 6, 7, 12
 
 
-def sketch_state(features: int, size: int, center: bool) -> State:
-    """The memory of an empty sketch."""
+def sketch_state(features: int, size: int, center: bool, dtype: str) -> State:
+    """The memory of an empty sketch of rows of float64 or complex128."""
+    held = _cpu.sketch_capacity(size)
     state: State = {
-        "rows": np.zeros((2 * size, features)),
-        "stamps": np.zeros(2 * size),
+        "rows": np.zeros((held, features), dtype),
+        "stamps": np.zeros(held),
         "figures": np.zeros(_cpu.SKETCH_FIGURES),
     }
-    return state | {"mean": np.zeros(features)} if center else state
+    return state | {"mean": np.zeros(features, dtype)} if center else state
 
 
 def open_sketch(state: State) -> _cpu.Sketch:
@@ -36,11 +38,12 @@ def open_sketch(state: State) -> _cpu.Sketch:
         state["stamps"].__dlpack__(),
         state["figures"].__dlpack__(),
         None if mean is None else mean.__dlpack__(),
+        state["rows"].dtype.name,
     )
 
 
 def update_sketch(state: State, decay: float, rows: Any, weights: Any) -> None:
-    """Adds checked rows of float32 or float64."""
+    """Adds checked rows of float32 or float64, or of complex64 or complex128."""
     open_sketch(state).update(
         decay,
         rows.__dlpack__(max_version=(1, 1)),
@@ -64,15 +67,16 @@ def rescale_sketch(state: State, shift: int) -> None:
 
 
 def eigenvalues(values: Any, figures: Any) -> Any:
-    """Estimates of the eigenvalues of A^T A from those of B^T B.
+    """Estimates of the eigenvalues of A^H A from those of B^H B.
 
-    They are between mu and mu + Delta. Directions that stand out have lost Delta at every
-    shrinking, so the upper end it is, as far as the energy of all rows goes.
+    They are between mu and mu + Delta. Directions that stand out have lost all of Delta but what
+    shrinkings have spared them, as far as the energy of all rows goes.
     """
     estimates = np.array(values)
     left = float(figures[SQUARES])
+    lost = max(0.0, float(figures[DELTA] - figures[SPARED]))
     for i, value in enumerate(values):
-        estimates[i] = max(value, min(value + figures[DELTA], left))
+        estimates[i] = max(value, min(value + lost, left))
         left -= estimates[i]
     return np.minimum.accumulate(estimates)
 
@@ -93,17 +97,24 @@ def power(value: float, exponent: int) -> float:
         return math.inf
 
 
+def times_power(values: Any, exponent: int) -> Any:
+    """NumPy's numbers in double precision times 2^exponent, real or complex."""
+    if values.dtype.kind == "c":
+        return np.ldexp(np.ascontiguousarray(values).view(np.float64), exponent).view(values.dtype)
+    return np.ldexp(values, exponent)
+
+
 def wide(values: Any) -> Any:
-    """An array of the caller's library in float64, on the host."""
+    """An array of the caller's library in double precision, on the host."""
     array = _arrays.array(values, "values")
     if array.device[0] == "cpu":
-        return entries(array).astype(np.float64, copy=False)
+        return entries(array).astype(wide_name(array.dtype), copy=False)
     with array.library.current(array.device):
         return array.library.to_host(cast(array, values, "float64"))
 
 
 def rounding_of(exact: Any, given: Any) -> float:
-    """Bound on what rounding the sketch to the caller's precision does to B^T B."""
+    """Bound on what rounding the sketch to the caller's precision does to B^H B."""
     with np.errstate(over="ignore", invalid="ignore"):
         off = float(np.linalg.norm(given - exact)) * (1 + 1e-6)
         if off == 0:

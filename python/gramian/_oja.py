@@ -10,9 +10,10 @@ import numpy as np
 
 from . import _cpu, _streaming_gpu, _streaming_gpu_proof
 from ._streaming_base import State, StreamingEstimator
-from ._streaming_batch import checked_number, checked_size
+from ._streaming_batch import COMPLEX, REAL, checked_number, checked_size
 
 _BLOCK, _RATES, _SKETCH, _FIGURES, _TOTALS = _cpu.oja_layout()
+_LEAF = _BLOCK // 4
 
 # Columns of "figures" and entries of "totals" that are used here; cpp/include/gramian/streaming.hpp
 # has them all, and docs/streaming.md what they mean.
@@ -39,27 +40,57 @@ def ldexp(value: float, exponent: int) -> float:
 
 def storage_error(dtype: str, features: int) -> float:
     """How far rounding to a dtype moves a vector of norm 1: entries below the normal ones too."""
-    if dtype == "float64":
+    if dtype in ("float64", "complex128"):
         return 0.0
     if dtype == "bfloat16":
         return 2.0**-8 * (1 + 2.0**-20)
     kind = np.finfo(dtype)
-    absolute = float(kind.smallest_subnormal) / 2 * math.sqrt(features)
+    reals = features * (2 if dtype in COMPLEX else 1)
+    absolute = float(kind.smallest_subnormal) / 2 * math.sqrt(reals)
     return (float(kind.eps) / 2 + absolute) * (1 + 2.0**-20)
+
+
+def as_doubles(x: Any) -> object:
+    """A capsule of an array without gaps; complex entries are two doubles."""
+    return x.view(np.float64).__dlpack__()
 
 
 def capsules(state: State) -> tuple[object, object, object]:
     return (
-        state["vectors"].__dlpack__(),
+        as_doubles(state["vectors"]),
         state["figures"].__dlpack__(),
         state["totals"].__dlpack__(),
     )
 
 
-class OjaTopEigenvector(StreamingEstimator):
-    """Top eigenvector of AᵀA, A the rows seen, in one pass over rows in any order.
+def random_start(seed: int, shape: tuple[int, ...], dtype: Any) -> Any:
+    """Standard normal entries; of complex ones, of both parts."""
+    rng = np.random.default_rng(seed)
+    start = rng.standard_normal(shape)
+    return start + 1j * rng.standard_normal(shape) if dtype.kind == "c" else start
 
-    Oja's method ``v <- v + eta x (xᵀ v)``, row by row, for eight learning rates at once, each half
+
+def in_phase(vectors: Any) -> Any:
+    """Complex rows turned so that the largest entry of each is real and positive; real ones kept.
+
+    Each is off by 8u at most afterwards.
+    """
+    if vectors.dtype.kind != "c":
+        return vectors
+    at = np.arange(len(vectors)), np.abs(vectors).argmax(axis=1)
+    top = vectors[at]
+    turned = vectors * (top.conj() / np.abs(top))[:, None]
+    turned[at] = np.abs(top)
+    return turned
+
+
+PHASE_ERROR = 2.0**-50
+
+
+class OjaTopEigenvector(StreamingEstimator):
+    """Top eigenvector of AᴴA, A the rows seen, in one pass over rows in any order.
+
+    Oja's method ``v <- v + eta xᴴ (x v)``, row by row, for a few learning rates at once, each half
     the one before. As the stream goes on, the largest is left out and a smaller one begun. Beside
     it a Frequent Directions sketch of four rows bounds what the rest of the rows can do. The
     vector returned is the one with the best certificate.
@@ -76,14 +107,16 @@ class OjaTopEigenvector(StreamingEstimator):
     Attributes
     ----------
     components_ : array of shape (1, d)
-        Of norm 1, of the library and dtype of the rows.
+        vᴴ, v the eigenvector, of norm 1, of the library and dtype of the rows: X is near
+        ``X @ components_.conj().T @ components_``. The largest entry of
+        a complex one is real and positive; the sign of a real one is the method's own.
     certificate_ : float
-        At least the sine of the angle between ``components_[0]`` and the top eigenvector of AᵀA
-        (weighted), for any order of rows and with every rounding counted; ``inf`` where nothing can
-        be said, which is so wherever the top eigenvalue is repeated. It is finite where
+        At least the sine of the angle between v and the top eigenvector of AᴴA (weighted), for any
+        order of rows and with every rounding counted; ``inf`` where nothing can be said, which
+        is so wherever the top eigenvalue is repeated. It is finite where
         ``||A||_F^2 <= 1.01 lambda_1``.
     explained_variance_ : array of shape (1,)
-        Estimate of the largest eigenvalue of AᵀA / n.
+        Estimate of the largest eigenvalue of AᴴA / n, real.
     status_ : str
         "no_growth" where no rate grew more than it would have on isotropic rows, else "ok".
     n_samples_seen_ : int
@@ -94,9 +127,9 @@ class OjaTopEigenvector(StreamingEstimator):
     Notes
     -----
     Vectors and all sums over the stream are float64; products of rows are in the rows' precision
-    (half precision in float32). A row takes about 36 d multiply-adds; the state is (8 + 4 + 16) d
-    numbers, whatever the length of the stream. Batches of 128 rows and more use two threads, with
-    the same bits.
+    (half precision in float32, complex rows in complex128). A row takes about 25 d multiply-adds;
+    the state is (8 + 4 + 64) d numbers, whatever the length of the stream. Batches of 2¹⁷ entries
+    and more use two threads, with the same bits.
 
     References
     ----------
@@ -141,11 +174,13 @@ class OjaTopEigenvector(StreamingEstimator):
     def _grid(self) -> bool:
         return isinstance(self.learning_rate, str)
 
-    def _initial(self, seed: int) -> State:
+    _dtypes = REAL + COMPLEX
+
+    def _initial(self, seed: int, dtype: str = "float64") -> State:
         d = int(self.n_features)
-        start = np.random.default_rng(seed).standard_normal(d)
+        vectors = np.zeros((_RATES + _SKETCH, d), dtype)
+        start = random_start(seed, (d,), vectors.dtype)
         start /= np.linalg.norm(start)
-        vectors = np.zeros((_RATES + _SKETCH, d))
         vectors[:_RATES] = start
         figures = np.zeros((_RATES, _FIGURES))
         figures[:, _NORM] = np.linalg.norm(start)
@@ -178,9 +213,10 @@ class OjaTopEigenvector(StreamingEstimator):
         )
 
     def _scratch_bytes(self, piece: int) -> int:
-        # A block with weights and one that is not full, for two threads; the rates' vectors in
-        # float32, the state while a batch is checked; small matrices.
-        return 8 * (4 * _BLOCK + 2 * _RATES) * int(self.n_features) + 2**16
+        # Sixteen rows with weights or none, for two threads, and those that stand for a block; the
+        # rates' vectors in float32, the state while a batch is checked; small matrices.
+        d = int(self.n_features)
+        return 8 * (4 * _LEAF + _LEAF + 2 * _RATES) * d + 2**17
 
     def _rescale(self, state: State, shift: int) -> None:
         # Beyond such factors what was seen is nothing beside what comes.
@@ -192,11 +228,17 @@ class OjaTopEigenvector(StreamingEstimator):
             state["figures"][:, _RATE] /= squares
 
     def _finish(self, state: State) -> _Results:
-        vector = np.empty(int(self.n_features))
-        vectors, figures, totals = capsules(state)
+        vector = np.empty(int(self.n_features), state["vectors"].dtype)
         certificate, eigenvalue, grew, _ = _cpu.oja_result(
-            vectors, figures, totals, vector.size, self._grid, vector.__dlpack__()
+            *capsules(state),
+            vector.size,
+            self._grid,
+            vector.dtype.kind == "c",
+            as_doubles(vector),
         )
+        if vector.dtype.kind == "c":
+            vector = in_phase(vector[None])[0]
+            certificate += PHASE_ERROR
         squares = float(state["totals"][_SQUARES])
         exponent = 2 * state["exponent"]
         return _Results(

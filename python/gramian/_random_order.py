@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _cpu
+from . import _cpu, _streaming_gpu_random
 from ._frequent_directions_state import (
     EXPONENT,
     SQUARES,
@@ -18,10 +17,12 @@ from ._frequent_directions_state import (
     power,
     rescale_sketch,
     sketch_state,
+    times_power,
     wide,
 )
-from ._streaming_base import State, StreamingEstimator
+from ._streaming_base import State
 from ._streaming_batch import checked_size
+from ._streaming_rows import RowByRowEstimator
 
 # Rows of the sketch that proves: it knows directions of an eighth of the energy and more.
 _SKETCH_SIZE = 8
@@ -39,18 +40,18 @@ class Reading(NamedTuple):
     frobenius_squared: float
 
 
-class RandomOrderTopEigenvector(StreamingEstimator):
-    r"""The top eigenvector of :math:`A^T A` for rows in random order, some of them heavy [1]_.
+class RandomOrderTopEigenvector(RowByRowEstimator):
+    r"""The top eigenvector of :math:`A^H A` for rows in random order, some of them heavy [1]_.
 
     Rows of at least the part :math:`1/(d \log d)` of the energy so far are kept, and go the way of
     the others once :math:`\|A\|_F` has outgrown them. The others drive a block power iteration
     whose blocks grow by half. The answer is the top right singular vector of the rows kept, stacked
-    on :math:`\sqrt\lambda z^T`. With the gap :math:`R = \lambda_1 / \lambda_2` and rows in random
+    on :math:`\sqrt\lambda z^H`. With the gap :math:`R = \lambda_1 / \lambda_2` and rows in random
     order its correlation with the truth is :math:`1 - O(1/\sqrt R)`.
 
     A Frequent Directions sketch of eight rows sees all rows too. Whatever their order, it bounds
-    the angle where the top eigenvector has much of the energy; an answer that it refutes is
-    replaced by its own.
+    the angle where the top eigenvector has much of the energy: its own top vector is returned where
+    more is proved of that than of the answer.
 
     Parameters
     ----------
@@ -64,12 +65,12 @@ class RandomOrderTopEigenvector(StreamingEstimator):
     Attributes
     ----------
     components_ : array of shape (1, n_features)
-        A unit vector, its largest entry positive.
+        :math:`v^H`, v of norm 1, its largest entry real and positive.
     explained_variance_ : array of shape (1,)
-        Estimate of the top eigenvalue of :math:`A^T A`, over `n_samples_seen_`.
+        Estimate of the top eigenvalue of :math:`A^H A`, over `n_samples_seen_`.
     certificate_ : float
-        Upper bound on the sine of the angle between ``components_[0]`` and the top eigenvector, for
-        rows in any order, proved with all rounding; inf where nothing is proved.
+        Upper bound on the sine of the angle between ``components_[0]`` and :math:`v^H`, v the top
+        eigenvector, for rows in any order, proved with all rounding; inf where nothing is proved.
     frobenius_squared_ : float
         :math:`\|A\|_F^2`, weighted.
     n_samples_seen_ : int
@@ -80,7 +81,8 @@ class RandomOrderTopEigenvector(StreamingEstimator):
     Notes
     -----
     About 50 d floating-point operations a row and :math:`O(d \cdot \mathrm{max\_heavy\_rows})`
-    memory, in float64. The bits of a result do not depend on how rows are cut into calls.
+    memory, in float64 or complex128. The bits of a result do not depend on how rows are cut into
+    calls.
     Proofs and measurements: docs/streaming_random_order.md.
 
     References
@@ -108,21 +110,17 @@ class RandomOrderTopEigenvector(StreamingEstimator):
         self.max_heavy_rows = max_heavy_rows
         self.rng = rng
 
-    def _block_rows(self) -> int:
-        # The kernel takes rows one by one.
-        return 1
-
     def _check_parameters(self) -> None:
         checked_size(self.n_features, "n_features")
         checked_size(self.max_heavy_rows, "max_heavy_rows", least=0)
 
-    def _initial(self, seed: int) -> State:
+    def _initial(self, seed: int, dtype: str = "float64") -> State:
         d = checked_size(self.n_features, "n_features")
         heavy = checked_size(self.max_heavy_rows, "max_heavy_rows", least=0)
-        state = sketch_state(d, _SKETCH_SIZE, center=False) | {
-            "heavy": np.zeros((max(heavy, 1), d)),
+        state = sketch_state(d, _SKETCH_SIZE, False, dtype) | {
+            "heavy": np.zeros((max(heavy, 1), d), dtype),
             "heavy_squares": np.zeros(max(heavy, 1)),
-            "vectors": np.zeros((3, d)),
+            "vectors": np.zeros((3, d), dtype),
             "stream": np.zeros(_cpu.RANDOM_ORDER_FIGURES),
         }
         _open(state).start(open_sketch(state), seed, heavy)
@@ -138,9 +136,9 @@ class RandomOrderTopEigenvector(StreamingEstimator):
 
     def _rescale(self, state: State, shift: int) -> None:
         rescale_sketch(state, shift)
-        state["heavy"] = np.ldexp(state["heavy"], -shift)
-        # The sums are of a^T a z, and z is a unit vector whatever the units.
-        state["vectors"][1:] = np.ldexp(state["vectors"][1:], -2 * shift)
+        state["heavy"] = times_power(state["heavy"], -shift)
+        # The sums are of a^H a z, and z is a unit vector whatever the units.
+        state["vectors"][1:] = times_power(state["vectors"][1:], -2 * shift)
         state["heavy_squares"] = np.ldexp(state["heavy_squares"], -2 * shift)
         for place in _SCALED_FIGURES:
             state["stream"][place] = np.ldexp(state["stream"][place], -2 * shift)
@@ -148,23 +146,20 @@ class RandomOrderTopEigenvector(StreamingEstimator):
     def _finish(self, state: State) -> Reading:
         d = state["heavy"].shape[1]
         sketch = open_sketch(state)
-        vector = np.zeros(d)
+        vector = np.zeros(d, state["heavy"].dtype)
         eigenvalue = _open(state).answer(sketch, vector.__dlpack__())
         sketch.settle(1.0)
         unit = int(state["figures"][EXPONENT])
-        values, vectors = np.zeros(min(2, d)), np.zeros((min(2, d), d))
+        values, vectors = np.zeros(min(2, d)), np.zeros((min(2, d), d), vector.dtype)
         sketch.spectrum(values.__dlpack__(), vectors.__dlpack__())
         if not vector.any():
             vector = vectors[0]
         components, certificate = self._certified(sketch, vector)
         proved, bound = self._certified(sketch, vectors[0])
-        if bound < math.inf:
-            cosine = float(vectors[0] @ vector)
-            sine = float(np.linalg.norm(vector - cosine * vectors[0]))
-            if not (sine <= bound and certificate < math.inf):
-                components, certificate = proved, bound
-                top = eigenvalues(values, state["figures"])[0]
-                eigenvalue = float(np.ldexp(top, 2 * unit))
+        if bound < certificate:
+            components, certificate = proved, bound
+            top = eigenvalues(values, state["figures"])[0]
+            eigenvalue = float(np.ldexp(top, 2 * unit))
         unit += state["exponent"]
         squares = float(state["figures"][SQUARES] + state["figures"][SQUARES_LOW])
         with np.errstate(over="ignore"):
@@ -173,6 +168,24 @@ class RandomOrderTopEigenvector(StreamingEstimator):
             )
             variance = self._as_given(variance)
         return Reading(components, variance, certificate, power(squares, 2 * unit))
+
+    # ---- On a GPU -----------------------------------------------------------------------------
+
+    def _fit_on_gpu(self, x: Any, sample_weight: Any) -> State:
+        return _streaming_gpu_random.fit(self, x, sample_weight, _SKETCH_SIZE)
+
+    def _read_on_gpu(self) -> Reading:
+        state = _streaming_gpu_random.host_state(self)
+        if state is not None:
+            return self._finish(state)
+        vector, value = (self._as_given(np.full(n, np.nan)) for n in ((1, self.n_features), (1,)))
+        return Reading(vector, value, math.inf, math.nan)
+
+    def _gpu_bytes(self, batch: int) -> int:
+        heavy = checked_size(self.max_heavy_rows, "max_heavy_rows", least=0)
+        return _streaming_gpu_random.nbytes_bound(self.n_features, _SKETCH_SIZE, heavy, batch)
+
+    # ---- Results ------------------------------------------------------------------------------
 
     def _certified(self, sketch: _cpu.Sketch, vector: Any) -> tuple[Any, float]:
         """A unit vector as it is handed out, in the caller's precision, with what holds for it."""
@@ -184,37 +197,12 @@ class RandomOrderTopEigenvector(StreamingEstimator):
         # The rows kept, stacked for an answer, with their product; what the sketch takes.
         d = checked_size(self.n_features, "n_features")
         rows = checked_size(self.max_heavy_rows, "max_heavy_rows", least=0) + 1
-        return 8 * d * (rows + 60) + eigen_bytes(max(rows, 2 * _SKETCH_SIZE), d)
-
-    @property
-    def components_(self) -> Any:
-        """The answer, as a row."""
-        return self._finished().components
-
-    @property
-    def explained_variance_(self) -> Any:
-        """Estimate of the top eigenvalue over the number of rows."""
-        return self._finished().explained_variance
-
-    @property
-    def certificate_(self) -> float:
-        """Bound on the sine of the angle to the top eigenvector of the rows seen; inf: none."""
-        return float(self._finished().certificate)
-
-    @property
-    def frobenius_squared_(self) -> float:
-        """Sum of the squares of all rows."""
-        return float(self._finished().frobenius_squared)
-
-    @property
-    def status_(self) -> str:
-        """Always "ok": growth is no part of this method."""
-        self._finished()
-        return "ok"
+        return 8 * d * (rows + 60) + eigen_bytes(max(rows, _cpu.sketch_capacity(_SKETCH_SIZE)), d)
 
 
 def _open(state: State) -> _cpu.HeavyAndLight:
     """The kernels' view of the state."""
-    return _cpu.HeavyAndLight(
-        *(state[name].__dlpack__() for name in ("heavy", "heavy_squares", "vectors", "stream"))
+    heavy, squares, vectors, stream = (
+        state[name].__dlpack__() for name in ("heavy", "heavy_squares", "vectors", "stream")
     )
+    return _cpu.HeavyAndLight(heavy, squares, vectors, stream, state["heavy"].dtype.name)

@@ -9,7 +9,9 @@ A subclass has the parameters of its constructor as attributes of the same names
 
 - ``_block_rows()``: rows in a block, at least 1, from the parameters alone;
 - ``_check_parameters()``: raises for parameters that are not allowed;
-- ``_initial(seed)``: its part of the state, a dict of NumPy arrays, numbers and strings;
+- ``_dtypes``: those of rows that it takes;
+- ``_initial(seed, dtype)``: its part of the state, a dict of NumPy arrays, numbers and strings;
+  `dtype` is what it computes in, complex128 for complex rows, else float64;
 - ``_update(state, rows, weights)``: takes blocks, and on a copy of the state the last, shorter one;
 - ``_update_unchecked(state, rows, weights)``, where ``_checks_on_the_way``: the same for rows of
   which nothing is known; False, and the state is of no use, where one is not finite or is 2^49 and
@@ -33,8 +35,16 @@ import numpy as np
 from . import _arrays, _streaming_gpu
 from ._bounds import _seed as seed_of
 from ._rsvd_rows import scaled
-from ._streaming_batch import PIECE_ENTRIES, Batch, checked_size, compute_name
-from ._streaming_params import Parameters
+from ._streaming_batch import (
+    PIECE_ENTRIES,
+    REAL,
+    Batch,
+    checked_size,
+    compute_name,
+    real_name,
+    wide_name,
+)
+from ._streaming_params import Parameters, same
 
 State = dict[str, Any]
 
@@ -75,7 +85,9 @@ class StreamingEstimator(Parameters):
     def _check_parameters(self) -> None:
         raise NotImplementedError
 
-    def _initial(self, seed: int) -> State:
+    _dtypes: tuple[str, ...] = REAL
+
+    def _initial(self, seed: int, dtype: str = "float64") -> State:
         raise NotImplementedError
 
     def _update(self, state: State, rows: Any, weights: Any) -> None:
@@ -119,9 +131,10 @@ class StreamingEstimator(Parameters):
         Parameters
         ----------
         X : array or scipy CSR matrix of shape (rows, n_features)
-            float16, bfloat16, float32 or float64, on one device, the same in every call. At least
-            one row; the result does not depend on how a stream is cut into batches (on a GPU: up to
-            rounding; nothing is waited for, and NaN is not looked for).
+            float16, bfloat16, float32 or float64, and complex64 or complex128 where the estimator
+            takes those, on one device, the same in every call. At least one row; the result does
+            not depend on how a stream is cut into batches (on a GPU: up to rounding; nothing is
+            waited for, and NaN is not looked for).
         sample_weight : array of shape (rows,), optional
             A row of weight w counts as sqrt(w) times itself; one of weight 0 as absent.
         y : ignored
@@ -144,7 +157,8 @@ class StreamingEstimator(Parameters):
             self._state = self._fit_on_gpu(X, sample_weight)
             self._results = []
             return self
-        batch = Batch(X, sample_weight, checked_size(self.n_features, "n_features"))
+        d = checked_size(self.n_features, "n_features")
+        batch = Batch(X, sample_weight, d, self._dtypes)
         state = self._state
         if state is None:
             state = self._fresh(batch)
@@ -211,7 +225,7 @@ class StreamingEstimator(Parameters):
             "pending_weights": np.ones(kept),
             "n_pending": 0,
         }
-        return state | self._initial(seed_of(self.rng))
+        return state | self._initial(seed_of(self.rng), wide_name(batch.dtype))
 
     def _take(self, state: State, rows: Any, weights: Any, top: float) -> None:
         self._choose_exponent(state, top)
@@ -277,12 +291,13 @@ class StreamingEstimator(Parameters):
         return self._results[0]
 
     def _as_given(self, values: Any) -> Any:
-        """NumPy's numbers as an array like the caller's."""
+        """NumPy's numbers as an array like the caller's; real ones stay so."""
         assert self._state is not None
         if _streaming_gpu.is_here(self._state):
             return _streaming_gpu.as_given(self._state, values)
         library = next(k for k in _arrays.LIBRARIES if k.name == self._state["library"])
-        return library.from_numpy(values, self._state["dtype"])
+        dtype = self._state["dtype"]
+        return library.from_numpy(values, dtype if values.dtype.kind == "c" else real_name(dtype))
 
     @property
     def n_samples_seen_(self) -> int:
@@ -346,7 +361,7 @@ class StreamingEstimator(Parameters):
             )
         for name, value in self._constants().items():
             given = state_dict["parameters"].get(name)
-            if given != value:
+            if not same(given, value):
                 raise ValueError(f"state_dict has {name}={given!r}; here {name}={value!r}")
         state = state_dict["state"]
         self._state = None if state is None else copied(state)
@@ -362,7 +377,8 @@ class StreamingEstimator(Parameters):
     def nbytes_bound(self, max_batch: int) -> int:
         """Bytes that the estimator holds at most beside the caller's batches of `max_batch` rows.
 
-        During a call and a reading too; Python's own objects, some kB, are not counted.
+        During a call and a reading too; Python's own objects, some kB, are not counted. For rows
+        like those seen, real ones where none were: complex rows take twice as much.
         """
         self._check_parameters()
         batch = checked_size(max_batch, "max_batch")
@@ -373,10 +389,12 @@ class StreamingEstimator(Parameters):
         # A piece with its converted, scaled and weighted copies; pending rows, joined and copied;
         # the state, its copy while a batch is checked, and one for a reading.
         piece = min(batch, max(1, PIECE_ENTRIES // d))
-        own = sum(v.nbytes for v in self._initial(0).values() if isinstance(v, np.ndarray))
-        weights = 24 * batch
-        return 8 * d * (4 * piece + 6 * block) + weights + 3 * own + self._scratch_bytes(piece)
+        wide = "float64" if self._state is None else wide_name(self._state["dtype"])
+        initial = self._initial(0, wide)
+        own = sum(v.nbytes for v in initial.values() if isinstance(v, np.ndarray))
+        rows = 8 * d * (4 * piece + 6 * block) + self._scratch_bytes(piece)
+        return np.dtype(wide).itemsize // 8 * rows + 24 * batch + 3 * own
 
     def _scratch_bytes(self, piece: int) -> int:
-        """What `_update` and `_finish` need beside their arguments."""
+        """What `_update` and `_finish` need beside their arguments, for real rows."""
         return 0

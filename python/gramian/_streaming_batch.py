@@ -12,7 +12,9 @@ import numpy as np
 from . import _arrays
 from ._rsvd_rows import entries, is_sparse
 
-_DTYPES = ("float16", "bfloat16", "float32", "float64")
+HALF = ("float16", "bfloat16")
+REAL = (*HALF, "float32", "float64")
+COMPLEX = ("complex64", "complex128")
 
 # Entries that are checked and then used while they are in cache.
 PIECE_ENTRIES = 2**18
@@ -40,17 +42,28 @@ def checked_number(value: Any, name: str, *, above: float, most: float = math.in
 
 
 class Batch:
-    """A checked batch: rows in pieces that fit in cache, in the precision of the stream."""
+    """A checked batch: rows in pieces that fit in cache, in the precision of the stream.
 
-    def __init__(self, x: Any, sample_weight: Any, features: int) -> None:
+    `dtypes` are those that an estimator takes.
+    """
+
+    def __init__(
+        self, x: Any, sample_weight: Any, features: int, dtypes: tuple[str, ...] = REAL
+    ) -> None:
         self._sparse = is_sparse(x)
         self.library = "numpy"
         if self._sparse:
             if x.format != "csr":
                 raise TypeError(f"X is a sparse matrix of format {x.format}; convert it: X.tocsr()")
+            # scipy has no sparse matrices of half precision.
+            dtypes = tuple(name for name in dtypes if name not in HALF)
             self._value, self.dtype, shape = x, x.dtype.name, tuple(x.shape)
+            if self.dtype not in dtypes:
+                raise TypeError(
+                    f"X is a sparse matrix of {self.dtype}; it must be one of {', '.join(dtypes)}"
+                )
         else:
-            checked = _arrays.array(x, "X")
+            checked = _arrays.array(x, "X", dtypes)
             if checked.device[0] != "cpu":
                 raise NotImplementedError(
                     f"X lies on {checked.device[0]}:{checked.device[1]}; streaming estimators run "
@@ -58,8 +71,6 @@ class Batch:
                 )
             self._value, self.dtype, shape = x, checked.dtype, checked.shape
             self.library = checked.library.name
-        if self.dtype not in _DTYPES:
-            raise TypeError(f"X has dtype {self.dtype}; it must be one of {', '.join(_DTYPES)}")
         if len(shape) != 2:
             raise ValueError(
                 f"X has shape {shape}; it must have 2 dimensions (rows, n_features). Reshape your "
@@ -86,7 +97,10 @@ class Batch:
         return rows, self.weights
 
     def pieces(self, begin: int = 0, end: int | None = None) -> Iterator[tuple[Any, Any, float]]:
-        """Rows of nonzero weight, their weights (None: all 1) and the largest magnitude."""
+        """Rows of nonzero weight, their weights (None: all 1) and the largest magnitude.
+
+        Of complex entries that of real and imaginary parts.
+        """
         compute = np.dtype(compute_name(self.dtype))
         end = self.rows if end is None else end
         for first in range(begin, end, self._step):
@@ -97,7 +111,7 @@ class Batch:
             rows = np.ascontiguousarray(rows, dtype=compute)
             weights = None
             # Before rows of weight 0 are left out: NaN in X is an error wherever it stands.
-            top = max(float(rows.max()), -float(rows.min()))
+            top = _largest(rows)
             if not math.isfinite(top):
                 raise ValueError("X contains NaN or infinity")
             if self.weights is not None:
@@ -107,10 +121,15 @@ class Batch:
                     rows, weights = rows[present], weights[present]
                     if not rows.size:
                         continue
-                    top = max(float(rows.max()), -float(rows.min()))
+                    top = _largest(rows)
                 if (weights == 1).all():
                     weights = None
             yield rows, weights, top
+
+
+def _largest(rows: Any) -> float:
+    reals = rows.view(rows.real.dtype) if rows.dtype.kind == "c" else rows
+    return max(float(reals.max()), -float(reals.min()))
 
 
 def _checked_weights(value: Any, rows: int) -> Any:
@@ -130,5 +149,15 @@ def _checked_weights(value: Any, rows: int) -> Any:
 
 
 def compute_name(dtype: str) -> str:
-    """What rows of a dtype are computed in; half precision in float32."""
-    return "float64" if dtype == "float64" else "float32"
+    """What rows of a dtype are handed to the kernels in; half precision in float32."""
+    return "float32" if dtype in HALF else dtype
+
+
+def wide_name(dtype: str) -> str:
+    """Double precision of the same kind, real or complex."""
+    return "complex128" if dtype in COMPLEX else "float64"
+
+
+def real_name(dtype: str) -> str:
+    """What eigenvalues of a stream are returned in."""
+    return {"complex64": "float32", "complex128": "float64"}.get(dtype, dtype)

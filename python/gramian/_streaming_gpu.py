@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _arrays, _backend, _streaming_gpu_host
+from . import _arrays, _backend, _streaming_gpu_general, _streaming_gpu_host
 from ._bounds import _seed as seed_of
 from ._rsvd_rows import entries, is_sparse
 from ._streaming_gpu_batch import cast, checked, copy, decayed, must_match, weights_of
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _ARRAYS = ("vectors", "gathered", "figures", "totals")
 _SKETCH_ARRAYS = ("held", "factors", "totals")  # of Frequent Directions
+HEAVY_ARRAYS = ("heavy", "heavy_squares", "vectors", "stream")  # of rows in random order
 _ROWS = 3  # in "totals"
 
 # Stages end after 512 rows, 8 times as many, and so on: some fixed vectors give way to what the
@@ -40,10 +41,12 @@ _ANCHORS = 4
 class Layout:
     """What an estimator asks of the kernels: cuda/include/gramian/cuda/streaming.hpp."""
 
-    step: str  # "grid", "rate" or "adaoja"
+    step: str  # "grid", "rate", "adaoja" or "history"
     live: int
     decay: float
     figures: Any  # NumPy's, to start from
+    general: bool = False  # whether steps are those of _streaming_gpu_general.py
+    center: bool = False
 
     @property
     def columns(self) -> int:
@@ -60,6 +63,17 @@ def oja_layout(rate: float | None) -> Layout:
     return Layout("grid" if rate is None else "rate", host.RATES, 1.0, figures)
 
 
+def block_layout(k: int, step: str, decay: float, center: bool) -> Layout:
+    """Of k vectors; raises for what a GPU does not take."""
+    if step == "history" and k > _streaming_gpu_general.MOST_HISTORY:
+        raise NotImplementedError(
+            f"n_components is {k}; on a GPU step='history' takes at most "
+            f"{_streaming_gpu_general.MOST_HISTORY} so far"
+        )
+    general = center or step == "history" or k > _streaming_gpu_general.MOST_KERNEL
+    return Layout(step, k, decay, np.zeros((2, k)), general, center)
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """A state at the end of its block, on the host."""
@@ -71,6 +85,7 @@ class Reading:
     roundings: float  # that an entry of "gathered" has passed through, at most
     reads: int
     stages: list[tuple[Any, Any]]  # fixed vectors and their products, of stages that have ended
+    sums: Any = None  # of the rows and weights where they are centred
 
 
 def is_here(state: State | None) -> bool:
@@ -87,7 +102,8 @@ def takes(state: State | None, x: Any) -> bool:
     device = _arrays.array(x, "X").device
     if device[0] == "cpu":
         return False
-    if state is not None:
+    # What a sketch of the CPU's knows can go to a GPU; steps in other blocks cannot go on there.
+    if state is not None and "rows" not in state:
         raise ValueError(
             f"X lies on {device[0]}:{device[1]}; the rows before lay on the CPU. A stream begins "
             "where it goes on"
@@ -141,6 +157,8 @@ def _end_stage(layout: Layout, state: State, batch: _arrays.Array) -> None:
     with batch.library.current(batch.device):
         vectors, gathered = state["vectors"], state["gathered"]
         copies = [copy(batch.library, x[live:]) for x in (vectors, gathered)]
+        if layout.general:
+            copies[1] = _streaming_gpu_general.end_stage(layout, state, batch.module, *copies)
         state["stages"] = [*state["stages"], tuple(copies)]
         step = 2 if layout.step == "grid" else 1  # rates side by side are alike
         found = vectors[:live][1 if step == 2 else 0 :: step][:_ANCHORS]
@@ -149,15 +167,8 @@ def _end_stage(layout: Layout, state: State, batch: _arrays.Array) -> None:
 
 
 def _lengths(module: Any, vectors: Any) -> Any:
-    """Norms, in a column; the same bits by every library, whose own sums are in other orders."""
-    sums = vectors * vectors
-    while sums.shape[1] > 1:
-        half = sums.shape[1] // 2
-        pairs = sums[:, :half] + sums[:, half : 2 * half]
-        if sums.shape[1] % 2:
-            pairs[:, :1] += sums[:, 2 * half :]
-        sums = pairs
-    return module.sqrt(sums)
+    """Norms, in a column."""
+    return module.sqrt(_streaming_gpu_general.row_sums(module, vectors * vectors))
 
 
 # ---- State --------------------------------------------------------------------------------------
@@ -167,7 +178,7 @@ def _fresh(layout: Layout, batch: _arrays.Array, seed: int) -> State:
     d = batch.shape[1]
     random = np.random.default_rng(seed)
     vectors = np.zeros((layout.columns, d))
-    if layout.step == "adaoja":
+    if layout.step in ("adaoja", "history"):
         start = random.standard_normal((layout.live, d))
         vectors[: layout.live] = np.linalg.qr(start.T)[0].T
     else:
@@ -187,11 +198,17 @@ def _fresh(layout: Layout, batch: _arrays.Array, seed: int) -> State:
         "totals": np.zeros(5),
         "stages": [],
     }
+    if layout.general:
+        state["sums"] = np.zeros((3, d + 1))
     return placed(state, batch)
 
 
 def _names(state: State) -> tuple[str, ...]:
-    return _ARRAYS if "vectors" in state else _SKETCH_ARRAYS
+    if "held" not in state:
+        return _ARRAYS + (("sums",) if "sums" in state else ())
+    if "heavy" in state:
+        return _SKETCH_ARRAYS + HEAVY_ARRAYS
+    return _SKETCH_ARRAYS + (("mean", "center") if "mean" in state else ())
 
 
 def placed(state: State, batch: _arrays.Array) -> State:
@@ -252,6 +269,9 @@ def _options(layout: Layout, features: int) -> dict[str, Any]:
 
 
 def _update(layout: Layout, state: State, batch: _arrays.Array, weights: Any) -> None:
+    if layout.general:
+        _streaming_gpu_general.update(layout, state, batch, weights)
+        return
     options = _options(layout, batch.shape[1])
     if batch.device[0] == "cpu":
         arrays = {name: batch.library.to_numpy(state[name]) for name in _ARRAYS}
@@ -278,6 +298,8 @@ def _update(layout: Layout, state: State, batch: _arrays.Array, weights: Any) ->
 
 def reading(layout: Layout, state: State, features: int) -> Reading:
     """The state as it is once its block has ended; waits for the device."""
+    if layout.general:
+        return _general_reading(layout, state)
     options = _options(layout, features)
     if state["device"] is None or state["device"][0] == "cpu":
         host = {name: _down(state)(state[name]) for name in _ARRAYS}
@@ -304,6 +326,14 @@ def reading(layout: Layout, state: State, features: int) -> Reading:
     return Reading(**host, roundings=roundings, reads=reads, stages=stages)
 
 
+def _general_reading(layout: Layout, state: State) -> Reading:
+    host = on_host(state)
+    arrays = _streaming_gpu_general.finished(layout, host)
+    reads, depth = host["position"][3:]
+    return Reading(**arrays, roundings=float(depth + 10 * reads), reads=reads,
+                   stages=host["stages"])  # fmt: skip
+
+
 def samples(state: State) -> int:
     """Rows of nonzero weight; waits for the device."""
     if state["device"] is None:
@@ -328,15 +358,19 @@ def as_given(state: State, values: Any) -> Any:
         return values.astype(_arrays._numpy_dtype(state["dtype"]), copy=False)
 
 
-def transform(state: State, x: Any, vectors: Any) -> Any:
-    """Coordinates of rows along vectors of the host's, where the rows lie."""
+def transform(state: State, x: Any, vectors: Any, mean: Any = None) -> Any:
+    """Coordinates of rows, less a mean, along vectors of the host's, where the rows lie."""
     batch = checked(x, vectors.shape[1])
     must_match(batch, state)
     turned = np.ascontiguousarray(vectors.T)
     if batch.device[0] == "cpu":
-        return batch.library.from_numpy(entries(batch).astype(np.float64) @ turned, batch.dtype)
+        wide = entries(batch).astype(np.float64)
+        return batch.library.from_numpy((wide if mean is None else wide - mean) @ turned,
+                                        batch.dtype)  # fmt: skip
     with batch.library.current(batch.device):
         wide = cast(batch, batch.value, "float64")
+        if mean is not None:
+            wide = wide - batch.library.from_host(mean, batch.device)
         return as_given(state, wide @ batch.library.from_host(turned, batch.device))
 
 
@@ -346,6 +380,10 @@ def nbytes_bound(layout: Layout, features: int, batch: int) -> int:
     state = 8 * (2 * layout.columns * features + stages + layout.figures.size + 5)
     blocks = 1 << max(0, -(-features // 512) - 1).bit_length()
     parts = 8 * max(1, 128 // blocks) * (layout.columns * features + 3)
-    products = 8 * min(batch, 65536) * layout.columns
+    products = 8 * min(batch, 65536) * (layout.columns + 1)
     gram = 8 * 4 * layout.live**2 * 66
+    if layout.general:
+        # Sums, their parts, and what a step of the caller's library makes on the way.
+        parts += 8 * (features + 1) * (64 + 6)
+        gram = 8 * (10 * layout.columns * features + 20 * layout.live**2)
     return int(2 * state + parts + products + gram + 40 * batch + 2**16)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _arrays
+from . import _arrays, _backend
 from ._streaming_batch import _checked_weights
 
 if TYPE_CHECKING:
@@ -20,6 +20,10 @@ _LEAST_FACTOR = 2.0**-1000
 
 def checked(x: Any, features: int) -> _arrays.Array:
     batch = _arrays.array(x, "X")
+    if batch.dtype.startswith("complex"):
+        raise NotImplementedError(
+            f"X has dtype {batch.dtype}; streams on a GPU take real rows only so far"
+        )
     if batch.dtype not in _DTYPES:
         raise TypeError(f"X has dtype {batch.dtype}; it must be one of {', '.join(_DTYPES)}")
     if len(batch.shape) != 2:
@@ -81,6 +85,8 @@ def _device_weights(batch: _arrays.Array, weights: _arrays.Array) -> Any:
 def decayed(batch: _arrays.Array, weights: Any, decay: float) -> Any:
     """Weights times decay^(rows of weight above 0 that follow)."""
     module, count = batch.module, batch.shape[0]
+    if batch.device[0] != "cpu":
+        return _decayed_there(batch, weights, decay)
     with batch.library.current(batch.device):
         if weights is None:
             like = batch.library.empty((count,), "float64", batch.device)
@@ -89,6 +95,21 @@ def decayed(batch: _arrays.Array, weights: Any, decay: float) -> Any:
         factors = decay ** (present[-1:] - present)
         factors = module.where(factors > _LEAST_FACTOR, factors, _LEAST_FACTOR + 0 * factors)
         return weights * factors
+
+
+def _decayed_there(batch: _arrays.Array, weights: Any, decay: float) -> Any:
+    """The same by one kernel."""
+    library, count = batch.library, batch.shape[0]
+    found = library.empty((count,), "float64", batch.device)
+    _backend.for_device(batch.device).stream_decay(
+        weights=None if weights is None else library.capsule(weights, "float64"),
+        decayed=library.capsule(found, "float64"),
+        rows=count,
+        decay=decay,
+        device=batch.device[1],
+        stream=batch.stream(),
+    )
+    return found
 
 
 def cast(batch: _arrays.Array, value: Any, dtype: str) -> Any:

@@ -43,6 +43,9 @@ _CUT = 2.0**-16
 # a decayed row does: with less energy nothing is certified.
 _LOST = 2.0**-470
 
+# By how much more centring magnifies roundings: docs/streaming.md#steps-beside-the-kernels.
+_CENTRED = 24.0
+
 # Rows of B: slack is proved for as many as 20.
 _MOST_ROWS = 16
 
@@ -87,15 +90,20 @@ def sketch(reading: Reading, live: int, decay: float) -> Sketch:
     finite = math.isfinite(raw) and all(np.isfinite(w).all() for _, w in stages)
     if not finite or 0 < raw < _LOST:
         return Sketch(np.zeros(d), 0.0, 0.0, 0.0, math.inf, math.inf, math.inf)
-    squares = raw * (1 + _g(d + reading.roundings + 32))
-    if squares == 0:
+    raw *= 1 + _g(d + reading.roundings + 32)
+    if raw == 0:
         return Sketch(np.zeros(d), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    squares, more = raw, 1.0
+    if reading.sums is not None:
+        more = _CENTRED
+        squares = scatter(reading.totals[SQUARES], reading.sums)
+        squares += more * _g(d + reading.roundings + 64) * raw
     # Factors of the decay, each read's and each row's, are off by 8u; that moves M.
-    moved = 0.0 if decay == 1 else _g(8.0 * (reading.reads + 1)) * squares + _LOST
+    moved = 0.0 if decay == 1 else more * _g(8.0 * (reading.reads + 1)) * raw + _LOST
     rows, below = [], moved
     for z, w in stages:
         size = float(np.linalg.norm(z)) * (1 + 1e-9)
-        error = _g(d + reading.roundings + 24) * squares * size  # of W, in Frobenius norm
+        error = more * _g(d + reading.roundings + 24) * raw * size  # of W, in Frobenius norm
         part, part_below = _rows(z, w, size, error)
         rows.append(part)
         below += part_below
@@ -132,6 +140,13 @@ def _rows(z: Any, w: Any, size: float, error: float) -> tuple[Any, float]:
     below = (1 + 1 / ratio) * error**2 * r_norm2 * scale2
     below += (2 * float(np.linalg.norm(b)) + b_error) * b_error
     return b, below * (1 + 1e-6)
+
+
+def scatter(squares: float, sums: Any) -> float:
+    """Sum of squares of rows about their mean."""
+    weight = float(sums[-1])
+    about = float(sums[:-1] @ sums[:-1]) / weight if weight > 0 else 0.0
+    return max(float(squares) - about, 0.0)
 
 
 def _read(b: Any, above: float, below: float, squares: float) -> Sketch:

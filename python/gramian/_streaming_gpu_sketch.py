@@ -9,11 +9,24 @@ proves of its own; so does a stream that goes on on the CPU.
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _arrays, _backend, _streaming_gpu
+from . import _arrays, _backend, _streaming_gpu, _streaming_gpu_center
+from ._frequent_directions_state import (
+    DELTA as CPU_DELTA,
+)
+from ._frequent_directions_state import (
+    EXPONENT,
+    FILLED,
+    SQUARES,
+    SQUARES_LOW,
+    open_sketch,
+    power,
+    rounded_up,
+)
 from ._rsvd_rows import entries, is_sparse
 from ._streaming_batch import compute_name
 from ._streaming_gpu_batch import checked, copy, must_match, weights_of
@@ -25,6 +38,8 @@ if TYPE_CHECKING:
 # SketchLayout in cuda/include/gramian/cuda/streaming.hpp.
 _MOST_HELD, _MOST_SIZE = 144, 128
 DELTA, ROUNDING, LOST, ROWS, DROPPED = range(5)
+
+_WEIGHT = 8  # in the CPU's figures, the first of four of the mean
 
 _U = 2.0**-53
 _CPU = ("cpu", 0)  # where a state of the CPU's is, which does not say so
@@ -38,10 +53,6 @@ def held_rows(size: int) -> int:
 
 def check(estimator: FrequentDirections) -> None:
     """Raises for parameters that a GPU does not take."""
-    if estimator.center:
-        raise NotImplementedError(
-            "center is True; FrequentDirections takes arrays on the CPU only then"
-        )
     if operator.index(estimator.sketch_size) > _MOST_SIZE:
         raise ValueError(
             f"sketch_size is {estimator.sketch_size}; on a GPU it is {_MOST_SIZE} at most"
@@ -50,19 +61,23 @@ def check(estimator: FrequentDirections) -> None:
 
 def fit(estimator: FrequentDirections, x: Any, sample_weight: Any) -> State:
     """The state after a batch, where the batch lies."""
-    state = estimator._state
-    if state is None or state["device"] is not None or _streaming_gpu.takes(None, x):
-        return partial_fit(estimator, x, sample_weight)
-    moved = _on_cpu(estimator).partial_fit(x, sample_weight)._state
-    assert moved is not None
-    return moved
+    if goes_to_cpu(estimator._state, x):
+        moved: State = on_cpu(estimator, host_state).partial_fit(x, sample_weight)._state
+        return moved
+    return partial_fit(estimator, x, sample_weight)
 
 
-def _on_cpu(estimator: FrequentDirections) -> FrequentDirections:
-    """A copy that goes on with rows on the CPU."""
+def goes_to_cpu(state: State | None, x: Any) -> bool:
+    """Whether rows on the CPU follow a state that lies nowhere yet."""
+    loaded = state is not None and _streaming_gpu.is_here(state) and state["device"] is None
+    return loaded and not _streaming_gpu.takes(None, x)
+
+
+def on_cpu(estimator: Any, read: Callable[[Any], State | None]) -> Any:
+    """A copy that goes on with rows on the CPU; `read` gives its state there."""
     new = type(estimator)(**estimator.get_params())
     if estimator._state is not None:
-        new._state = host_state(estimator)
+        new._state = read(estimator)
         if new._state is None:
             raise ValueError("rows seen on a GPU contained NaN or infinity")
     return new
@@ -71,32 +86,58 @@ def _on_cpu(estimator: FrequentDirections) -> FrequentDirections:
 def partial_fit(estimator: FrequentDirections, x: Any, sample_weight: Any) -> State:
     """The state after a batch; raises before anything is changed."""
     check(estimator)
-    if is_sparse(x):
-        raise TypeError("X is a sparse matrix; a stream that began on a GPU takes dense arrays")
-    batch = checked(x, operator.index(estimator.n_features))
+    size, decay = operator.index(estimator.sketch_size), float(estimator.decay)
+    batch, weights = checked_call(estimator, x, sample_weight)
     state = estimator._state
-    if state is not None:
-        must_match(batch, state)
-    weights = weights_of(batch, sample_weight)
-    if batch.device[0] == "cpu" and not np.isfinite(entries(batch)).all():
-        raise ValueError("X contains NaN or infinity")
     if state is None:
-        state = _streaming_gpu.placed(_empty(estimator, batch), batch)
+        fresh = empty(batch, size)
+        if estimator.center:
+            fresh |= _streaming_gpu_center.empty(batch.shape[1])
+        state = _streaming_gpu.placed(fresh, batch)
+    elif not _streaming_gpu.is_here(state):
+        state = _streaming_gpu.moved(from_cpu(state, size, decay), batch)
     elif state["device"] is None:
         state = _streaming_gpu.moved(state, batch)
-    decay = float(estimator.decay)
-    _append(state, batch, weights, int(estimator.sketch_size), decay, decay != 1)
+    if estimator.center:
+        with batch.library.current(batch.device):
+            _append_centred(state, batch, weights, size, decay)
+    else:
+        _append(state, batch, weights, size, decay, decay != 1)
     return state
 
 
-def _empty(estimator: FrequentDirections, batch: _arrays.Array) -> State:
-    held = held_rows(operator.index(estimator.sketch_size))
+def _append_centred(
+    state: State, batch: _arrays.Array, weights: Any, size: int, decay: float
+) -> None:
+    for rows, own, count in _streaming_gpu_center.chunks(state, batch, weights, decay):
+        # The first row of all has no weight beside the mean, but is one.
+        seen = state["totals"][ROWS : ROWS + 1] + count
+        _append(state, rows, own, size, decay, decay != 1)
+        state["totals"][ROWS : ROWS + 1] = seen
+
+
+def checked_call(estimator: Any, x: Any, sample_weight: Any) -> tuple[_arrays.Array, Any]:
+    """Rows and weights; raises where they cannot follow the estimator's state."""
+    if is_sparse(x):
+        raise TypeError("X is a sparse matrix; a stream that began on a GPU takes dense arrays")
+    batch = checked(x, operator.index(estimator.n_features))
+    if estimator._state is not None:
+        must_match(batch, {"device": None} | estimator._state)
+    weights = weights_of(batch, sample_weight)
+    if batch.device[0] == "cpu" and not np.isfinite(entries(batch)).all():
+        raise ValueError("X contains NaN or infinity")
+    return batch, weights
+
+
+def empty(batch: _arrays.Array, size: int) -> State:
+    """The state of a sketch before any rows, by NumPy."""
+    held = held_rows(size)
     return {
         "dtype": batch.dtype,
         "library": batch.library.name,
         "device": batch.device,
         "position": (0,),  # rows held
-        "held": np.zeros((operator.index(estimator.n_features), held)),
+        "held": np.zeros((batch.shape[1], held)),
         "factors": np.ones(held),
         "totals": np.zeros(5),
         "stages": [],
@@ -132,13 +173,19 @@ def merged(estimator: FrequentDirections, other: FrequentDirections) -> State | 
     mine, theirs = estimator._state, other._state
     given = [state for state in (mine, theirs) if state is not None]
     if all(_streaming_gpu.is_here(s) and s["device"] is None for s in given):
-        return _on_cpu(estimator).merge(_on_cpu(other))._state
+        both: State | None
+        both = on_cpu(estimator, host_state).merge(on_cpu(other, host_state))._state
+        return both
     if theirs is not None:
         return _merge(estimator, mine, theirs)
     assert mine is not None
     library = _streaming_gpu.library_of(mine)
     with library.current(mine["device"]):
-        return mine | {name: copy(library, mine[name]) for name in ("held", "factors", "totals")}
+        return _copied(mine, library)
+
+
+def _copied(state: State, library: _arrays.Library) -> State:
+    return state | {name: copy(library, state[name]) for name in _streaming_gpu._names(state)}
 
 
 def _merge(estimator: FrequentDirections, mine: State | None, theirs: State) -> State:
@@ -163,18 +210,26 @@ def _merge(estimator: FrequentDirections, mine: State | None, theirs: State) -> 
         held = theirs["held"].T[:filled]
         rows = _arrays.Array(held, library, (filled, held.shape[1]), "float64", device)
         if mine["position"] is None:
-            fresh = _empty(estimator, rows)
-            mine = _streaming_gpu.placed(fresh | {"dtype": mine["dtype"]}, rows)
+            fresh = empty(rows, int(estimator.sketch_size)) | {"dtype": mine["dtype"]}
+            if estimator.center:
+                fresh |= _streaming_gpu_center.empty(rows.shape[1])
+            mine = _streaming_gpu.placed(fresh, rows)
         else:
-            mine = mine | {k: copy(library, mine[k]) for k in ("held", "factors", "totals")}
+            mine = _copied(mine, library)
         decay = float(estimator.decay)
         totals, other = mine["totals"], theirs["totals"]
+        past = 1.0
         if decay != 1:
             past = decay ** other[ROWS : ROWS + 1]
             mine["factors"] *= past**0.5
             past = rows.module.where(past > _LEAST_FACTOR, past, _LEAST_FACTOR + 0 * past)
             totals[:ROWS] *= past * (1 + 1e-14)
         seen = totals[ROWS:] + other[ROWS:]
+        if estimator.center:
+            gap, between, center = _streaming_gpu_center.joined(rows.module, mine, theirs, past)
+            apart = _arrays.Array(gap, library, (1, gap.shape[1]), "float64", device)
+            _append(mine, apart, between, int(estimator.sketch_size), 1.0, decay != 1)
+            mine |= center
         weights = theirs["factors"][:filled] ** 2
         _append(mine, rows, weights, int(estimator.sketch_size), 1.0, decay != 1)
         totals[:ROWS] += other[:ROWS]
@@ -189,10 +244,54 @@ def _place(state: State) -> str:
     return "no device yet" if device is None else f"{device[0]}:{device[1]}"
 
 
-def host_state(estimator: FrequentDirections) -> State | None:
+def from_cpu(given: State, size: int, decay: float) -> State:
+    """A state of the CPU's as it goes on on a GPU; lies nowhere yet."""
+    state: State = {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in given.items()}
+    sketch, figures = open_sketch(state), state["figures"]
+    sketch.settle(decay)
+    most = held_rows(size)
+    if figures[FILLED] >= most:
+        sketch.shrink(decay)
+    unit: int = int(figures[EXPONENT]) + state["exponent"]
+    filled = int(figures[FILLED])
+    held = np.zeros((state["rows"].shape[1], most))
+    with np.errstate(over="ignore"):
+        held[:, :filled] = np.ldexp(state["rows"][:filled], unit).T
+        energy = float(np.einsum("ij,ij->", held, held))
+    # Rows have been rounded on the CPU as often as may be until they are shrunk.
+    rounding = rounded_up(figures[CPU_DELTA + 1], 2 * unit) + 33 * _U * energy
+    squares = power(float(figures[SQUARES] + figures[SQUARES_LOW]), 2 * unit)
+    totals = [
+        rounded_up(figures[CPU_DELTA], 2 * unit),
+        rounding * (1 + 1e-14),
+        max(squares - energy, 0.0),
+        float(state["n_samples"]),
+        0.0,
+    ]
+    moved: State = {
+        "dtype": state["dtype"],
+        "library": state["library"],
+        "device": None,
+        "position": (filled,),
+        "held": held,
+        "factors": np.ones(most),
+        "totals": np.array(totals),
+        "stages": [],
+    }
+    if "mean" in state:
+        weight, low, error, offsets = figures[_WEIGHT : _WEIGHT + 4]
+        bounds = rounded_up(error, unit), rounded_up(offsets, 2 * unit)
+        with np.errstate(over="ignore"):
+            moved["mean"] = np.ldexp(state["mean"], unit)
+        moved |= {"center": np.array([weight + low, *bounds]), "chunks": 1}
+    return moved
+
+
+def host_state(estimator: Any) -> State | None:
     """The state as the CPU has it; None where rows were no numbers. Waits for the device."""
     assert estimator._state is not None
-    initial, decay = estimator._initial(0), float(estimator.decay)
+    initial: State = estimator._initial(0)
+    decay = float(getattr(estimator, "decay", 1.0))
     state = _streaming_gpu.on_host(estimator._state)
     filled = state["position"][0]
     with np.errstate(invalid="ignore", over="ignore"):
@@ -209,25 +308,36 @@ def host_state(estimator: FrequentDirections) -> State | None:
     rounding = 0.0 if decay == 1 else 13 * state["held"].shape[1] * _U * 1.0001 * energy
     rounding = (totals[ROUNDING] + rounding + 1e-290) * (1 + 1e-14)
     # As in cpp/include/gramian/frequent_directions.hpp.
-    figures = [count, count, len(rows), 0, totals[DELTA], rounding, totals[LOST] + energy]
+    squares = totals[LOST] + energy
+    figures = [count, count, len(rows), 0, totals[DELTA], rounding, squares]
+    if "mean" in state:
+        if not (np.isfinite(state["mean"]).all() and np.isfinite(state["center"]).all()):
+            return None
+        # Weights that sum up to something else are other weights.
+        off = _streaming_gpu_center.weight_error(state["chunks"] + 1)
+        figures[-2] += 1.01 * off * squares
+        initial["mean"][:] = state["mean"]
+        weight, error, offsets = state["center"]
+        figures += [0.0, weight, 0.0, error, offsets]
     initial["figures"][: len(figures)] = figures
     return initial | {
         "dtype": state["dtype"],
         "library": state["library"],
         "n_samples": count,
         "exponent": 0,
-        "any": energy > 0,
+        "any": energy > 0 or ("mean" in state and bool(state["mean"].any())),
         "pending": np.zeros((1, state["held"].shape[0]), compute_name(state["dtype"])),
         "pending_weights": np.ones(1),
         "n_pending": 0,
     }
 
 
-def nbytes_bound(features: int, size: int, batch: int) -> int:
+def nbytes_bound(features: int, size: int, batch: int, center: bool = False) -> int:
     """Device memory of the state, of a call and of a merge."""
     held = held_rows(size)
     state = features * held + held + 5
     tiles = (-(-held // 64)) ** 2
     parts = 4096 * min(-(-max(features, held) // 64) * tiles, 2 * 160 + tiles)
     shrink = 7 * held**2 + held * size + features * size + 2 * held + parts
-    return 8 * (2 * state + shrink) + 40 * batch + 2**16
+    chunk = 12 * 256 * (features + 4) if center else 0
+    return 8 * (2 * state + shrink + chunk) + 40 * batch + 2**16

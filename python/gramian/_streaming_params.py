@@ -5,6 +5,29 @@ from __future__ import annotations
 import inspect
 from typing import Any, Self
 
+import numpy as np
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values of a parameter mean the same: equal, or the same object.
+
+    NaN is like itself, True unlike 1; arrays are compared by their entries, and generators, which
+    go on as they are used, are like themselves only.
+    """
+    if one is other:
+        return True
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        arrays = isinstance(one, np.ndarray) and isinstance(other, np.ndarray)
+        if not arrays or (one.dtype, one.shape) != (other.dtype, other.shape):
+            return False
+        return bool(((one == other) | ((one != one) & (other != other))).all())
+    if isinstance(one, bool | np.bool_) != isinstance(other, bool | np.bool_):
+        return False
+    try:
+        return bool(one == other) or bool(one != one and other != other)
+    except (TypeError, ValueError):  # as arrays of other libraries do
+        return False
+
 
 class Parameters:
     """Parameters are the constructor's arguments, attributes of the same names."""
@@ -23,6 +46,8 @@ class Parameters:
     def set_params(self, **parameters: Any) -> Self:
         """Change the constructor's arguments; rows seen so far are forgotten if any differs.
 
+        A value equal to the one before changes nothing.
+
         Raises
         ------
         ValueError
@@ -35,7 +60,7 @@ class Parameters:
                     f"{name} is no parameter of {type(self).__name__}; those are {', '.join(names)}"
                 )
         for name, value in parameters.items():
-            if getattr(self, name) is not value:
+            if not same(getattr(self, name), value):
                 self._state = self._results = None
             setattr(self, name, value)
         return self

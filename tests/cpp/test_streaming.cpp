@@ -1,11 +1,13 @@
 #include "gramian/streaming.hpp"
 
 #include <algorithm>
+#include <complex>
 #include <limits>
 #include <random>
 #include <type_traits>
 #include <vector>
 
+#include "arrays.hpp"
 #include "check.hpp"
 #include "gramian/frequent_directions.hpp"
 #include "gramian/threads.hpp"
@@ -32,10 +34,7 @@ std::vector<S> spiked(index_t n, index_t d, double factor) {
 
 template <class S>
 ArrayRef rows_of(std::vector<S>& x, index_t n, index_t d, index_t first = 0) {
-  return {x.data() + first * d,
-          std::is_same_v<S, float> ? DType::float32 : DType::float64,
-          {n, d},
-          {d, 1}};
+  return {x.data() + first * d, dtype_of<S>(), {n, d}, {d, 1}};
 }
 
 struct Oja {
@@ -83,8 +82,8 @@ void oja_finds_the_direction_and_says_how_well() {
 
     // Cut at the ends of blocks it is the same stream, and by two threads.
     Oja cut(d);
-    for (index_t first = 0; first < n; first += 160)
-      CHECK(oja_update(cut.state(), rows_of(x, 160, d, first), nullptr) == Status::ok);
+    for (index_t first = 0; first < n; first += 128)
+      CHECK(oja_update(cut.state(), rows_of(x, 128, d, first), nullptr) == Status::ok);
     CHECK(cut == whole);
     const std::vector<double> ones(n, 1.0);
     Oja weighted(d);
@@ -135,25 +134,31 @@ void block_oja_finds_the_direction() {
   }
 }
 
+template <class T>
 struct Sketch {
   Sketch(index_t features, index_t size)
       : rows(static_cast<std::size_t>(sketch_capacity(size) * features)),
         stamps(static_cast<std::size_t>(sketch_capacity(size))),
-        sketch(features, size, 1.0, rows.data(), stamps.data(), nullptr, &figures) {}
+        sketch(features, size, 1.0, reinterpret_cast<double*>(rows.data()), stamps.data(), nullptr,
+               &figures, is_complex_v<T>) {}
 
-  std::vector<double> rows, stamps;
+  std::vector<T> rows;
+  std::vector<double> stamps;
   SketchFigures figures;
   FrequentDirections sketch;
 };
 
 /// |A x|^2 - |B x|^2 is between 0 and the bound for every unit x, here along the axes.
+template <class T>
 void frequent_directions_bound_holds_after_a_merge() {
   constexpr index_t n = 300;
   constexpr index_t d = 25;
   constexpr index_t size = 6;
-  std::vector<double> x = spiked<double>(n, d, 8);
-  Sketch a(d, size);
-  Sketch b(d, size);
+  std::vector<T> x = spiked<T>(n, d, 8);
+  if constexpr (is_complex_v<T>)
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] *= std::polar(1.0, static_cast<double>(i));
+  Sketch<T> a(d, size);
+  Sketch<T> b(d, size);
   a.sketch.update(rows_of(x, 200, d), nullptr);
   b.sketch.update(rows_of(x, 100, d, 200), nullptr);
   a.sketch.merge(b.sketch);
@@ -166,16 +171,21 @@ void frequent_directions_bound_holds_after_a_merge() {
     double all = 0;
     double kept = 0;
     for (index_t i = 0; i < n; ++i) {
-      const double v = x[static_cast<std::size_t>(i * d + j)];
-      all += v * v;
+      all += std::norm(x[static_cast<std::size_t>(i * d + j)]);
     }
     for (index_t i = 0; i < static_cast<index_t>(a.figures.filled); ++i) {
-      const double v = a.rows[static_cast<std::size_t>(i * d + j)];
-      kept += v * v * unit;
+      kept += std::norm(a.rows[static_cast<std::size_t>(i * d + j)]) * unit;
     }
     CHECK_AT_MOST(kept - all, 1e-9 * all);
     CHECK_AT_MOST(all - kept, bound);
   }
+  a.sketch.settle();
+  double value = 0;
+  std::vector<T> v(d);
+  a.sketch.spectrum(1, &value, reinterpret_cast<double*>(v.data()));
+  CHECK_AT_MOST(1 - std::real(v[d - 1]), 0.05);
+  CHECK(std::imag(v[d - 1]) == 0);
+  CHECK_AT_MOST(a.sketch.certificate(reinterpret_cast<const double*>(v.data())), 0.5);
 }
 
 }  // namespace
@@ -185,6 +195,7 @@ int main() {
   oja_finds_the_direction_and_says_how_well<double>();
   rows_beyond_the_limit_are_told();
   block_oja_finds_the_direction();
-  frequent_directions_bound_holds_after_a_merge();
+  frequent_directions_bound_holds_after_a_merge<double>();
+  frequent_directions_bound_holds_after_a_merge<std::complex<double>>();
   return finish();
 }

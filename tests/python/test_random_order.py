@@ -9,6 +9,7 @@ import pytest
 import scipy.sparse
 import sklearn.base
 
+from tests.reference import paper_streams as papers
 from tests.reference import streams
 
 
@@ -112,6 +113,16 @@ def test_nothing_is_certified_where_the_top_eigenvalue_is_repeated():
     for repeats in (1, 3, 40):
         x = np.tile(np.eye(5), (repeats, 1))
         assert gm.RandomOrderTopEigenvector(5, rng=0).partial_fit(x).certificate_ == math.inf
+
+
+def test_of_two_vectors_the_one_of_which_more_is_proved_is_returned():
+    rows = papers.gap(np.random.default_rng(0), 27)
+    estimator = gm.RandomOrderTopEigenvector(200, rng=0).partial_fit(rows)
+    # The iteration's own leaves 0.1 / R.
+    assert sin2(estimator, rows) < 1e-4
+    assert estimator.certificate_ < 0.4
+    top = np.linalg.norm(rows, 2) ** 2 / len(rows)
+    assert estimator.explained_variance_[0] == pytest.approx(top, rel=0.01)
 
 
 def test_an_order_that_misleads_the_iteration_is_refuted():

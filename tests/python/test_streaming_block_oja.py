@@ -7,45 +7,58 @@ import numpy as np
 import pytest
 
 from tests.reference import streaming as reference
+from tests.reference import streams
 
 TRIALS = 60  # per stream and step
 
 
-def start(d, k, seed):
-    return np.linalg.qr(np.random.default_rng(seed).standard_normal((k, d)).T)[0]
+def start(d, k, seed, *, is_complex=False):
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((k, d))
+    if is_complex:
+        rows = rows + 1j * rng.standard_normal((k, d))
+    return np.linalg.qr(rows.T)[0].conj()
 
 
 @pytest.mark.parametrize("step", ["adaoja", "history"])
 @pytest.mark.parametrize("decay", [1.0, 0.995])
 @pytest.mark.parametrize(("n", "d", "k"), [(640, 30, 4), (333, 8, 8), (50, 20, 1), (1000, 12, 3)])
-def test_steps_are_those_of_the_papers(step, decay, n, d, k):
+@pytest.mark.parametrize("is_complex", [False, True])
+def test_steps_are_those_of_the_papers(step, decay, n, d, k, is_complex):
     rng = np.random.default_rng(n)
     rows = rng.standard_normal((n, d)) * np.linspace(5, 1, d)
+    if is_complex:
+        rows = reference.turned(rng, rows)
     pca = gm.BlockOja(d, k, step=step, decay=decay, rng=2).partial_fit(rows)
     method = reference.adaoja if step == "adaoja" else reference.history
-    q, values = method(rows, start(d, k, 2), block=64, decay=decay)
+    q, values = method(rows, start(d, k, 2, is_complex=is_complex), block=64, decay=decay)
     order = np.argsort(-values)
     np.testing.assert_allclose(pca.explained_variance_ * n, values[order], rtol=1e-8)
     along = np.abs((pca.components_ * q.T[order]).sum(axis=1))
     np.testing.assert_allclose(along, 1, atol=1e-8)
-    np.testing.assert_allclose(pca.components_ @ pca.components_.T, np.eye(k), atol=1e-12)
+    gram = pca.components_ @ pca.components_.conj().T
+    np.testing.assert_allclose(gram, np.eye(k), atol=1e-12)
 
 
+@pytest.mark.parametrize("is_complex", [False, True])
 @pytest.mark.parametrize("step", ["adaoja", "history"])
 @pytest.mark.parametrize("kind", reference.STREAMS)
-def test_the_certificate_is_never_below_the_truth(kind, step):
+def test_the_certificate_is_never_below_the_truth(kind, step, is_complex):
     finite = 0
     for seed in range(TRIALS):
         rng = np.random.default_rng(seed)
         n, d = int(rng.integers(2, 300)), int(rng.integers(1, 24))
         rows = reference.ordered(rng, reference.STREAMS[kind](rng, n, d))
-        rows = rows.astype(rng.choice(["float64", "float32"]))
+        if is_complex:
+            rows = reference.turned(rng, rows).astype(rng.choice(["complex128", "complex64"]))
+        else:
+            rows = rows.astype(rng.choice(["float64", "float32"]))
         weights = rng.choice([0.0, 0.5, 1.0, 3.0], n) if rng.integers(2) else None
         if weights is not None and not weights.any():
             continue
         center = bool(rng.integers(2))
         if center:
-            rows += rows.dtype.type(10 ** rng.uniform(-2, 4))
+            rows += rows.dtype.type(10 ** rng.uniform(-2, 4) * (1 - 2j if is_complex else 1))
         decay = float(rng.choice([1.0, 0.999, 0.9, 0.3]))
         pca = gm.BlockOja(
             d, int(rng.integers(1, d + 1)), step=step, decay=decay, center=center, rng=seed
@@ -67,9 +80,9 @@ def test_the_certificate_is_never_below_the_truth(kind, step):
         )
         truth, doubt = reference.sine(pca.components_[0], a)
         assert truth - doubt <= pca.certificate_, (kind, seed)
-        squares = (a**2).sum()
+        squares = (np.abs(a) ** 2).sum()
         # Centred rows are as good as their difference from the mean: to u of the rows.
-        raw = np.finfo(float).eps * float((np.asarray(rows, dtype=float) ** 2).sum())
+        raw = np.finfo(float).eps * float((np.abs(rows).astype(float) ** 2).sum())
         assert abs(pca.frobenius_squared_ - squares) <= 1e-6 * squares + 100 * raw * (
             weights.max() if weights is not None else 1
         )
@@ -80,20 +93,49 @@ def test_nothing_is_certified_where_the_top_eigenvalue_is_repeated():
     for seed in range(200):
         rng = np.random.default_rng(seed)
         rows = reference.repeated(rng, int(rng.integers(2, 300)), int(rng.integers(2, 24)))
+        if seed % 2:
+            rows = rows * 1j ** rng.integers(0, 4, rows.shape)
         pca = gm.BlockOja(rows.shape[1], 1, rng=seed).partial_fit(rows)
         assert pca.certificate_ == np.inf, seed
 
 
-@pytest.mark.parametrize("exponent", [-400, -530, -537, -538, -539, -545])
-def test_nothing_is_certified_of_squares_that_underflow(exponent):
-    # Decay makes rows the largest whose squares are below all doubles; those of the longer ones,
-    # of many entries, vanish first.
+@pytest.mark.parametrize("exponent", [-400, -530, -538, -545, -1000])
+@pytest.mark.parametrize("center", [False, True])
+def test_rows_may_be_far_smaller_than_those_that_decay_has_forgotten(exponent, center):
     rows = np.zeros((128, 64))
     rows[0::2, 0], rows[1::2, 1:] = 4, 1
-    pca = gm.BlockOja(64, 1, decay=0.5, rng=0).partial_fit(np.ones((1, 64)))
+    rows[:, 5] += np.arange(128) / 128
+    pca = gm.BlockOja(64, 1, decay=0.5, center=center, rng=0).partial_fit(np.ones((1, 64)))
     pca.partial_fit(np.zeros((2560, 64))).partial_fit(rows * 2.0**exponent)
-    truth, _ = reference.sine(pca.components_[0], reference.decayed(rows, decay=0.5))
-    assert truth <= pca.certificate_
+    a = reference.decayed(rows, decay=0.5, center=center)
+    truth, doubt = reference.sine(pca.components_[0], a)
+    assert truth - doubt <= pca.certificate_
+    alone = gm.BlockOja(64, 1, decay=0.5, center=center, rng=0).partial_fit(rows)
+    assert pca.certificate_ == pytest.approx(alone.certificate_, rel=1e-6)
+    assert pca.certificate_ < 1
+    wanted = np.ldexp((a**2).sum(), 2 * exponent)
+    assert pca.frobenius_squared_ == pytest.approx(wanted, rel=1e-9)
+
+
+@pytest.mark.parametrize("decay", [0.99, 0.5, 1e-3, 1e-8])
+@pytest.mark.parametrize("dtype", ["float32", "complex128"])
+def test_decay_through_many_scales_is_cut_anywhere(decay, dtype):
+    rng = np.random.default_rng(3)
+    rows = (rng.standard_normal((900, 6)) * np.arange(6, 0, -1)).astype(dtype)
+    rows *= 2.0 ** (-90.0 * np.arange(900) / 900)[:, None].astype(rows.real.dtype)
+    rows[200:500] = 0
+    whole = gm.BlockOja(6, 2, decay=decay, rng=0).partial_fit(rows)
+    parts = gm.BlockOja(6, 2, decay=decay, rng=0)
+    for batch in reference.cut(rng, rows):
+        parts.partial_fit(batch)
+    for name in ("components_", "explained_variance_"):
+        np.testing.assert_array_equal(getattr(whole, name), getattr(parts, name))
+    assert whole.certificate_ == parts.certificate_
+    assert whole.frobenius_squared_ == parts.frobenius_squared_ > 0
+    values = streams.double(whole.explained_variance_ * 900)
+    assert values.sum() <= whole.frobenius_squared_ * (1 + 1e-6)
+    truth, doubt = reference.sine(whole.components_[0], reference.decayed(rows, decay=decay))
+    assert truth - doubt <= whole.certificate_
 
 
 def test_a_direction_that_comes_last_is_found_by_the_sketch():
@@ -101,6 +143,7 @@ def test_a_direction_that_comes_last_is_found_by_the_sketch():
     rows = np.concatenate([0.001 * rng.standard_normal((2000, 30)), np.ones((1, 30))])
     pca = gm.BlockOja(30, 2, rng=0).partial_fit(rows)
     assert reference.sine(pca.components_[0], rows)[0] <= pca.certificate_ < 0.02
+    assert (pca.explained_variance_ * len(rows)).sum() <= pca.frobenius_squared_ * (1 + 1e-12)
 
 
 def test_the_top_of_a_matrix_is_found():

@@ -11,7 +11,7 @@ import pickle
 import gramian as gm
 import numpy as np
 import pytest
-from gramian import _streaming_gpu
+from gramian import _arrays, _streaming_gpu, _streaming_gpu_batch
 
 from tests.reference import streaming as reference
 
@@ -242,9 +242,8 @@ def test_other_devices_and_libraries(torch):
         host.partial_fit(torch.ones(3, 8, device="cuda"))
     with pytest.raises(TypeError, match="float64"):
         top.partial_fit(torch.ones(3, 8, device="cuda", dtype=torch.float64))
-    for estimator in (gm.FrequentDirections(8, 2, center=True), gm.RandomOrderTopEigenvector(8)):
-        with pytest.raises(NotImplementedError, match=type(estimator).__name__):
-            estimator.partial_fit(torch.ones(3, 8, device="cuda"))
+    with pytest.raises(NotImplementedError, match="X has dtype complex64"):
+        top.partial_fit(torch.ones(3, 8, device="cuda", dtype=torch.complex64))
 
 
 def test_cupy(torch):
@@ -255,6 +254,19 @@ def test_cupy(torch):
         other.partial_fit(cupy.asarray(x))
         assert isinstance(other.components_, cupy.ndarray)
         same_state(other, ours, 0)
+
+
+@pytest.mark.parametrize("count", [1, 31, 1024, 1025, 5000])
+@pytest.mark.parametrize("decay", [0.9999, 0.5])
+def test_decayed_weights(torch, count, decay):
+    rng = np.random.default_rng(count)
+    for weights in (None, rng.choice([0.0, 0.5, 3.0], count)):
+        x = np.ones((count, 1))
+        given = None if weights is None else torch.from_numpy(weights).cuda()
+        there = _arrays.array(torch.from_numpy(x).cuda(), "X")
+        found = _streaming_gpu_batch.decayed(there, given, decay).cpu().numpy()
+        exact = _streaming_gpu_batch.decayed(_arrays.array(x, "X"), weights, decay)
+        np.testing.assert_allclose(found, exact, rtol=1e-14)
 
 
 def test_transform(torch):

@@ -218,7 +218,9 @@ def test_a_stream_moves_to_the_host(torch):
     device.partial_fit(x[400:])
     assert moved.components_.device.type == "cpu"
     a, b = (e.sketch_.cpu().numpy().astype(float) for e in (moved, device))
-    assert np.abs(a.T @ a - b.T @ b).max() <= 1e-6 * np.trace(b.T @ b)
+    # The CPU's sketch shrinks more rows at once; both are below A^T A by at most their bounds.
+    bound = max(moved.covariance_error_bound_, device.covariance_error_bound_)
+    assert np.linalg.norm(a.T @ a - b.T @ b, 2) <= bound + 1e-6 * np.trace(b.T @ b)
     assert moved.n_samples_seen_ == device.n_samples_seen_ == 600
     with pytest.raises(ValueError, match="X lies on cpu:0"):
         device.partial_fit(x.cpu())

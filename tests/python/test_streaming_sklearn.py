@@ -59,7 +59,7 @@ REASONS = {
     "check_sample_weights_shape": ARRAYS,
     "check_dtype_object": ARRAYS,
     "check_transformer_data_not_an_array": ARRAYS,
-    "check_complex_data": "a TypeError that names the dtype, not a ValueError",
+    "check_complex_data": "complex rows are taken, or are a TypeError that names the dtype",
     "check_all_zero_sample_weights_error": "rows of weight 0 are as if absent, also where all are",
     # A row of weight 2 is one row in an order, two rows are two: the sums are equal, the steps not.
     "check_sample_weight_equivalence_on_dense_data": "steps are taken row by row, in order",

@@ -6,30 +6,38 @@ import mpmath
 import numpy as np
 
 
+def _as(rows, kind):
+    """In a real type, or the complex one of its width."""
+    rows = np.asarray(rows)
+    return rows.astype(np.result_type(kind, np.complex64) if rows.dtype.kind == "c" else kind)
+
+
 def oja_rows(rows, start, rate):
     """Oja's method as it is written, one row at a time: the unit vector and ln of its growth."""
-    v = np.array(start, dtype=np.longdouble)
-    v /= np.sqrt(v @ v)
+    v = _as(start, np.longdouble)
+    v /= np.sqrt(np.vdot(v, v).real)
     growth = np.longdouble(0)
-    for x in np.asarray(rows, dtype=np.longdouble):
-        w = v + rate * x * (x @ v)
-        norm = np.sqrt(w @ w)
+    for x in _as(rows, np.longdouble):
+        w = v + rate * x.conj() * (x @ v)
+        norm = np.sqrt(np.vdot(w, w).real)
         growth += np.log(norm)
         v = w / norm
-    return v.astype(float), float(growth)
+    return _as(v, float), float(growth)
 
 
 def sine(vector, rows):
-    """Of the angle between a vector and the top eigenvector of A^T A, and how far off it may be."""
-    rows = np.asarray(rows, dtype=float)
-    vector = np.asarray(vector, dtype=float)
+    """Of the angle between v and the top eigenvector of A^H A, and how far off it may be.
+
+    `vector` is v^H.
+    """
+    rows, vector = _as(rows, float), _as(vector, float)
     _, s, vt = np.linalg.svd(rows / np.abs(rows).max(), full_matrices=rows.shape[1] > rows.shape[0])
     top = vt[0]
     second = s[1] if len(s) > 1 else 0.0
     vector = vector / np.linalg.norm(vector)
     # Twice is enough for the part across: what the first leaves along is u of it.
-    across = vector - top * (top @ vector)
-    across -= top * (top @ across)
+    across = vector - top * np.vdot(top, vector)
+    across -= top * np.vdot(top, across)
     doubt = 100 * np.finfo(float).eps * s[0] / max(s[0] - second, 1e-300)
     return float(np.linalg.norm(across)), doubt
 
@@ -45,6 +53,13 @@ def exact_sine(vector, rows):
         along = sum(top[i] * v[i] for i in range(d)) / mpmath.sqrt(sum(x * x for x in top))
         norm2 = sum(x * x for x in v)
         return mpmath.sqrt(max(norm2 - along * along, mpmath.mpf(0)) / norm2)
+
+
+def turned(rng, rows):
+    """Rows of a complex matrix with the singular values of a real one."""
+    n, d = rows.shape
+    unitary = np.linalg.qr(rng.standard_normal((d, d)) + 1j * rng.standard_normal((d, d)))[0]
+    return (rows * np.exp(2j * np.pi * rng.random((n, 1)))) @ unitary
 
 
 def _spiked(rng, n, d):
@@ -148,39 +163,39 @@ def cut(rng, rows):
 
 def decayed(rows, *, weights=None, decay=1.0, center=False):
     """The matrix A of which a stream's A^T A is meant: weighted, decayed, less its mean row."""
-    rows = np.asarray(rows, dtype=np.longdouble)
+    rows = _as(rows, np.longdouble)
     factors = np.longdouble(decay) ** np.arange(len(rows) - 1, -1, -1, dtype=np.longdouble)
     if weights is not None:
         factors = factors * np.asarray(weights, dtype=np.longdouble)
     if center:
         rows = rows - (factors @ rows) / factors.sum()
-    return (rows * np.sqrt(factors)[:, None]).astype(float)
+    return _as(rows * np.sqrt(factors)[:, None], float)
 
 
 def adaoja(rows, start, *, block, decay=1.0):
     """AdaOja with a step size for each column, and sums of squares along the columns."""
-    q = np.array(start, dtype=float)
+    q = _as(start, float)
     squared_steps, values = np.zeros(q.shape[1]), np.zeros(q.shape[1])
     for first in range(0, len(rows), block):
         past = decay ** len(rows[first : first + block])
         x = decayed(rows[first : first + block], decay=decay)
-        g = x.T @ (x @ q)
-        values = past * values + ((x @ q) ** 2).sum(axis=0)
-        squared_steps = past * squared_steps + (g**2).sum(axis=0)
+        g = x.conj().T @ (x @ q)
+        values = past * values + (np.abs(x @ q) ** 2).sum(axis=0)
+        squared_steps = past * squared_steps + (np.abs(g) ** 2).sum(axis=0)
         q, r = np.linalg.qr(q + g / np.sqrt(squared_steps))
-        q = q * np.sign(np.diag(r))
+        q = q * (np.diag(r) / np.abs(np.diag(r)))
     return q, values
 
 
 def history(rows, start, *, block, decay=1.0):
     """History PCA, with the matrices of size d x d that it avoids."""
-    q = np.array(start, dtype=float)
+    q = _as(start, float)
     values = np.zeros(q.shape[1])
     for first in range(0, len(rows), block):
         past = decay ** len(rows[first : first + block])
         x = decayed(rows[first : first + block], decay=decay)
-        m = past * (q * values) @ q.T + x.T @ x
+        m = past * (q * values) @ q.conj().T + x.conj().T @ x
         q = np.linalg.qr(m @ q)[0]
-        w, v = np.linalg.eigh(q.T @ m @ q)
+        w, v = np.linalg.eigh(q.conj().T @ m @ q)
         q, values = q @ v[:, ::-1], w[::-1]
     return q, values

@@ -6,9 +6,14 @@ import mpmath
 import numpy as np
 
 
+def double(x):
+    x = np.asarray(x)
+    return x.astype(np.complex128 if x.dtype.kind == "c" else np.float64)
+
+
 def stacked(x, weights=None, decay=1.0, center=False):
-    """The matrix A whose right singular vectors a stream of the rows x stands for, in float64."""
-    x = np.asarray(x, np.float64)
+    """The matrix A whose right singular vectors a stream of the rows x stands for, in double."""
+    x = double(x)
     w = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64)
     x, w = x[w > 0], w[w > 0]
     w = w * decay ** np.arange(len(x) - 1, -1, -1.0)
@@ -19,13 +24,13 @@ def stacked(x, weights=None, decay=1.0, center=False):
 
 def sine(v, w):
     """Sine of the angle between two vectors, accurate where it is small."""
-    v, w = np.asarray(v, np.float64), np.asarray(w, np.float64)
+    v, w = double(v), double(w)
     v, w = v / np.linalg.norm(v), w / np.linalg.norm(w)
-    return float(np.linalg.norm(v - (v @ w) * w))
+    return float(np.linalg.norm(v - np.vdot(w, v) * w))
 
 
 def top(a):
-    """Top right singular vector of A, and how far float64 can be off: None if it is undefined."""
+    """Top right singular vector of A as a row, and how far double can be off; None: undefined."""
     if not len(a) or not np.any(a):
         return None
     _, s, vh = np.linalg.svd(a, full_matrices=False)
@@ -35,9 +40,9 @@ def top(a):
 
 
 def exact_sine(x, v, weights=None, decay=1.0, center=False):
-    """The sine of the angle between v and the top eigenvector, in 60 digits."""
+    """The sine of the angle between v and the top eigenvector as a row, in 60 digits."""
     with mpmath.workdps(60):
-        rows = [[mpmath.mpf(float(e)) for e in row] for row in x]
+        rows = [[mpmath.mpmathify(e) for e in row] for row in double(x).tolist()]
         w = (
             [mpmath.mpf(1)] * len(rows)
             if weights is None
@@ -57,16 +62,18 @@ def exact_sine(x, v, weights=None, decay=1.0, center=False):
         gram = mpmath.matrix(d, d)
         for i in range(d):
             for j in range(d):
-                gram[i, j] = mpmath.fsum(e * r[i] * r[j] for e, r in zip(w, rows, strict=True))
-        values, vectors = mpmath.eigsy(gram)
+                gram[i, j] = mpmath.fsum(
+                    e * mpmath.conj(r[i]) * r[j] for e, r in zip(w, rows, strict=True)
+                )
+        values, vectors = (mpmath.eighe if np.iscomplexobj(x) else mpmath.eigsy)(gram)
         if d > 1 and values[d - 1] - values[d - 2] <= values[d - 1] * mpmath.mpf(10) ** -40:
             return mpmath.inf
-        u = [mpmath.mpf(float(e)) for e in v]
-        length = mpmath.sqrt(mpmath.fsum(e * e for e in u))
+        u = [mpmath.conj(e) for e in double(v).tolist()]
+        length = mpmath.sqrt(mpmath.fsum(abs(e) ** 2 for e in u))
         u = [e / length for e in u]
-        cosine = mpmath.fsum(u[j] * vectors[j, d - 1] for j in range(d))
+        cosine = mpmath.fsum(u[j] * mpmath.conj(vectors[j, d - 1]) for j in range(d))
         rest = [u[j] - cosine * vectors[j, d - 1] for j in range(d)]
-        return mpmath.sqrt(mpmath.fsum(e * e for e in rest))
+        return mpmath.sqrt(mpmath.fsum(abs(e) ** 2 for e in rest))
 
 
 KINDS = (
@@ -107,3 +114,11 @@ def rows(rng, kind, n, d):
     if rng.random() < 0.3:
         x = x[np.argsort((x**2).sum(1))[:: rng.choice([-1, 1])]]
     return x
+
+
+def complex_rows(rng, kind, n, d):
+    """The same of complex rows."""
+    if kind == "repeated":
+        # Turned by powers of i, which are exact: a multiple of the identity still.
+        return rows(rng, kind, n, d) * 1j ** rng.integers(0, 4, (n, d))
+    return rows(rng, kind, n, d) + 1j * rows(rng, kind, n, d)

@@ -3,8 +3,9 @@
 //   A^T A = B^T B + E + N,   0 <= E <= delta I,   ||N|| <= rounding,
 //
 // Liberty 2013; Ghashami, Liberty, Phillips, Woodruff 2016. The proof, with every rounding, is in
-// docs/streaming_frequent_directions.md. All computing is in double; numbers are kept in units of
-// 2^exponent, so that rows of 1e-300 and of 1e300 are as good as rows of 1.
+// docs/streaming_frequent_directions.md, for A^H A of complex rows too. All computing is in double;
+// numbers are kept in units of 2^exponent, so that rows of 1e-300 and of 1e300 are as good as rows
+// of 1. Complex numbers are pairs of doubles here, real parts first.
 #pragma once
 
 #include <vector>
@@ -28,6 +29,7 @@ struct SketchFigures {
   double weight_low = 0;   //
   double mean_error = 0;   // bound on the error of the mean
   double offsets = 0;      // bound on the squared norm of what that error did to the rows
+  double spared = 0;       // how much less than delta the top direction has lost, about
 };
 inline constexpr index_t sketch_figures = sizeof(SketchFigures) / sizeof(double);
 
@@ -35,12 +37,14 @@ inline constexpr index_t sketch_figures = sizeof(SketchFigures) / sizeof(double)
 index_t sketch_capacity(index_t size);
 
 /// A sketch in memory of the caller's: rows capacity x features, stamps of capacity, mean of
-/// features (null: rows are not centred).
+/// features (null: rows are not centred); of pairs, where `is_complex`.
 class FrequentDirections {
  public:
   FrequentDirections(index_t features, index_t size, double decay, double* rows, double* stamps,
-                     double* mean, SketchFigures* figures)
+                     double* mean, SketchFigures* figures, bool is_complex = false)
       : features_(features),
+        reals_(is_complex ? 2 * features : features),
+        complex_(is_complex),
         size_(size),
         decay_(decay),
         rows_(rows),
@@ -48,11 +52,13 @@ class FrequentDirections {
         mean_(mean),
         figures_(*figures) {}
 
-  /// Adds the rows of a matrix of float or double in order; `weights` may be null. All must be
-  /// finite, weights within 2^-200 to 2^200.
+  /// Adds the rows of a matrix of float or double, complex where the sketch is, in order; `weights`
+  /// may be null. All must be finite, weights within 2^-200 to 2^200.
   void update(const ArrayRef& rows, const double* weights);
 
-  /// Adds a row; `top` is its largest magnitude.
+  bool is_complex() const { return complex_; }
+
+  /// Adds a row; `top` is the largest magnitude in it.
   void add(const double* x, double top, double weight);
 
   /// As if the other's rows had followed; the other is settled.
@@ -64,20 +70,20 @@ class FrequentDirections {
   /// Settles, and shrinks to at most `size` rows.
   void shrink();
 
-  /// Bound on ||A^T A - B^T B|| of the settled sketch, in units of 4^exponent.
+  /// Bound on ||A^H A - B^H B|| of the settled sketch, in units of 4^exponent.
   double error() const;
 
-  /// Of the settled sketch: eigenvalues of B^T B, descending, filled up with zeros, and as many
-  /// eigenvectors as orthonormal rows, the largest entry of each positive.
+  /// Of the settled sketch: eigenvalues of B^H B, descending, filled up with zeros, and as many
+  /// right singular vectors as orthonormal rows v^H, the largest entry of each real and positive.
   void spectrum(index_t count, double* values, double* vectors) const;
 
-  /// Of the settled sketch: bound on the sine of the angle between v and the top right singular
-  /// vector of A, rounding included, or infinity.
+  /// Of the settled sketch: bound on the sine of the angle between v^H, a row, and the top right
+  /// singular vector of A, rounding included, or infinity.
   double certificate(const double* v) const;
 
  private:
   index_t filled() const { return static_cast<index_t>(figures_.filled); }
-  double* row(index_t i) const { return rows_ + i * features_; }
+  double* row(index_t i) const { return rows_ + i * reals_; }
   void rescale(int exponent);
   void decay_totals();
   void store(const double* scaled, double factor);
@@ -86,8 +92,16 @@ class FrequentDirections {
   double offset_error() const;
   bool blank() const;
   void keep_units();
+  template <class T>
+  void shrink_rows();
+  template <class T>
+  void read_spectrum(index_t count, double* values, T* vectors) const;
+  template <class T>
+  double certify(const T* v) const;
 
   index_t features_;
+  index_t reals_;  // doubles in a row
+  bool complex_;
   index_t size_;
   double decay_;
   double* rows_;

@@ -2,7 +2,7 @@
 //
 // Kacham, Woodruff, "Approximating the Top Eigenvector in Random Order Streams", NeurIPS 2024:
 // rows of much of the energy are kept, the rest drive block power iteration, and the answer is the
-// top right singular vector of the rows kept stacked on sqrt(lambda) z^T. A small Frequent
+// top right singular vector of the rows kept stacked on sqrt(lambda) z^H. A small Frequent
 // Directions sketch of all rows proves what can be proved (docs/streaming_random_order.md).
 #pragma once
 
@@ -24,13 +24,15 @@ struct RandomOrderFigures {
 inline constexpr index_t random_order_figures = sizeof(RandomOrderFigures) / sizeof(double);
 
 /// In memory of the caller's: heavy, as many rows of features as are kept at most, or more; as many
-/// heavy_squares; and of features each: z, the sum of this block, that of the block before.
+/// heavy_squares; and of features each, as rows: z^H, the sum of this block, that of the block
+/// before. Where the sketch is complex, rows are of pairs of doubles.
 class RandomOrder {
  public:
   RandomOrder(FrequentDirections sketch, index_t features, double* heavy, double* heavy_squares,
               double* z, double* sum, double* last, RandomOrderFigures* figures)
       : sketch_(sketch),
         features_(features),
+        reals_(sketch.is_complex() ? 2 * features : features),
         heavy_(heavy),
         heavy_squares_(heavy_squares),
         z_(z),
@@ -41,10 +43,11 @@ class RandomOrder {
   /// z of random signs, which depend on the seed alone; how many rows are kept.
   void start(std::uint64_t seed, index_t most);
 
-  /// Adds the rows of a matrix of float or double in order; `weights` may be null.
+  /// Adds the rows of a matrix of float or double, complex where the sketch is, in order; `weights`
+  /// may be null.
   void update(const ArrayRef& rows, const double* weights);
 
-  /// The answer, a unit vector, and its singular value squared; zeros before any row was nonzero.
+  /// The answer v^H, of norm 1, and its singular value squared; zeros before any row was nonzero.
   double answer(double* v) const;
 
  private:
@@ -53,9 +56,12 @@ class RandomOrder {
   void take_light(const double* row, double squares);
   void drop(index_t i);
   index_t lightest() const;
+  template <class T>
+  double top_of(const double* stacked, index_t rows, T* v) const;
 
   FrequentDirections sketch_;
   index_t features_;
+  index_t reals_;  // doubles in a row
   double* heavy_;
   double* heavy_squares_;
   double* z_;

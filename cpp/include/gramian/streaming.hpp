@@ -13,27 +13,27 @@ namespace gramian {
 /// Shapes of the state and what its numbers are: the same on every device.
 struct OjaLayout {
   static constexpr index_t block =
-      16;  // rows taken at a time; the state depends on where they begin
-  static constexpr index_t rates = 8;   // learning rates live at once, each half the one before
+      64;  // rows taken at a time; the state depends on where they begin
+  static constexpr index_t leaf = 16;   // and as many of them between two steps of the rates
+  static constexpr index_t rates = 8;   // learning rates live at most, each half the one before
   static constexpr index_t sketch = 4;  // rows of the Frequent Directions sketch
 
   // Norms of w stay below 2^40 at the ends of blocks, by exact factors. A block adds 2^16 at most.
   static constexpr int norm_exponent = 40;
 
   // Logarithm of the growth at which the smallest rate is followed by one half as large.
-  static constexpr double next_rate_growth = 4;
+  static constexpr double next_rate_growth = 6;
 
-  // Where the rate `certain` has grown by e^16, those before it, whose bounds are larger by then,
-  // are given up: linear_error is infinite from then on and the vector may be left as it is.
-  static constexpr index_t certain = 4;
-  static constexpr double certain_growth = 16;
+  // Where a rate has grown by e^13, and by d e^3, those before it, whose bounds are larger by
+  // then, are given up.
+  static constexpr double certain_growth = 13;
 
   // Columns of `figures`, a row for each rate.
   enum Figure : index_t {
-    rate,          // 0: not in use
+    rate,          // falling; 0: not in use
     norm,          // of w, as computed
     start,         // norm of w when the rate began, in w's unit
-    linear_error,  // bound on what rounding added to w, in w's unit; infinite: given up
+    linear_error,  // bound on what rounding added to w, in w's unit
     square_error,  // bound on what it added to |w|^2
     exponent,      // w has been multiplied by 2^-exponent since the rate began
     energy,        // sum of (x^T v)^2 over all rows: estimates the top eigenvalue
@@ -62,9 +62,10 @@ struct OjaState {
   double* totals;
   index_t features;
   bool grid;  // rates follow the rows; otherwise the first alone is in use, as it was given
+  bool is_complex = false;  // rows and vectors have two doubles an entry; a vector v lies as v^H
 };
 
-/// Goes on with rows (n, d) of float32 or float64 in blocks, by up to two threads. Squared norms of
+/// Goes on with rows (n, d) in blocks, real ones by up to two threads. Squared norms of
 /// rows, as weighted, are to be below `limit`: Status::not_finite where one is not, or is NaN, and
 /// then the state is of no use any more.
 Status oja_update(const OjaState& state, const ArrayRef& rows, const double* weights,
@@ -113,7 +114,8 @@ struct BlockOjaState {
   index_t components;
   bool history;  // steps by history PCA; otherwise AdaOja's
   bool center;
-  double decay;  // of A^T A for each row
+  double decay;             // of A^H A for each row
+  bool is_complex = false;  // rows, vectors and components have two doubles an entry
 };
 
 Status block_oja_update(const BlockOjaState& state, const ArrayRef& rows, const double* weights);

@@ -93,6 +93,19 @@ void stream_update(const Queue& queue, const StreamLayout& layout, const StreamS
 void stream_finish(const Queue& queue, const StreamLayout& layout, const StreamState& state,
                    StreamPosition& position, Workspace workspace);
 
+/// decayed <- weights (or 1), each times decay to the power of the rows of weight above 0 that
+/// follow among these `count` ones, at most 2^31 - 1.
+void stream_decay(const Queue& queue, index_t count, const double* weights, double decay,
+                  double* decayed);
+
+std::size_t gather_workspace(const StreamLayout& layout, index_t rows);
+
+/// Rows for steps that are taken elsewhere: `state.gathered` and the totals as stream_update leaves
+/// them before the end of a block, `state.figures` unused. `sums`, or null: (features + 1) decayed
+/// sums of the rows and of their weights, which grow likewise.
+void stream_gather(const Queue& queue, const StreamLayout& layout, const StreamState& state,
+                   double* sums, const ArrayRef& rows, const double* weights, Workspace workspace);
+
 /// Frequent Directions. Rows are held as columns, so that what is summed over, features, is long.
 struct SketchLayout {
   index_t features = 0;
@@ -131,5 +144,41 @@ std::size_t sketch_workspace(const Queue& queue, const SketchLayout& layout, ind
 index_t sketch_update(const Queue& queue, const SketchLayout& layout, const SketchState& state,
                       index_t filled, const ArrayRef& rows, const double* weights,
                       Workspace workspace);
+
+/// Rows in random order, beside a sketch of their own: heavy ones are kept, the others drive a
+/// power iteration, as in cpp/include/gramian/random_order.hpp.
+struct HeavyLayout {
+  index_t features = 0;
+  index_t most = 0;  // rows kept at most
+
+  static constexpr double growth = 1.5;  // of a block over the one before
+
+  /// As in RandomOrderFigures.
+  enum Figure : index_t {
+    squares,
+    most_figure,
+    kept,
+    count,
+    length,
+    block_squares,
+    last_squares,
+    light_squares,
+    figure_count
+  };
+};
+
+/// The state, in device memory: all double, row-major. Room for one row at least.
+struct HeavyState {
+  double* heavy;          // (most, features)
+  double* heavy_squares;  // most
+  double* vectors;        // (3, features): z, the sum of this block, that of the block before
+  double* figures;        // figure_count of them
+};
+
+std::size_t heavy_workspace(const Queue& queue, const HeavyLayout& layout, index_t rows);
+
+/// Goes on with rows, as stream_update does.
+void heavy_update(const Queue& queue, const HeavyLayout& layout, const HeavyState& state,
+                  const ArrayRef& rows, const double* weights, Workspace workspace);
 
 }  // namespace gramian::cuda
