@@ -143,26 +143,62 @@ class InverseRootError:
     track_error.unit = "relative error"
 
 
+def square_roots_by_gramian(a: np.ndarray):
+    import gramian as gm
+
+    return lambda: gm.sqrt_psd(a)
+
+
+def square_roots_by_numpy(a: np.ndarray):
+    def both():
+        w, v = np.linalg.eigh(a)
+        return [(v * (w**power)[..., None, :]) @ v.swapaxes(-1, -2) for power in (0.5, -0.5)]
+
+    return both
+
+
+def square_roots_by_torch(a: np.ndarray):
+    try:
+        import torch
+    except ImportError as missing:
+        raise NotImplementedError("torch is not installed") from missing
+    t = torch.from_numpy(a)
+
+    def both():
+        w, v = torch.linalg.eigh(t)
+        return [(v * (w**power)[..., None, :]) @ v.mT for power in (0.5, -0.5)]
+
+    return both
+
+
+SQUARE_ROOTS = {
+    "gramian": square_roots_by_gramian,
+    "numpy-eigh": square_roots_by_numpy,
+    "torch-eigh": square_roots_by_torch,
+}
+
+
 class SqrtPsd:
     """Both roots at once."""
 
-    params = (list(CASES), ["gramian", "numpy-eigh"])
+    params = (list(CASES), list(SQUARE_ROOTS))
     param_names = ("case", "implementation")
     timeout = 600
 
     def setup(self, case, implementation):
-        a, _ = matrices(case, "well-conditioned")
-        if implementation == "gramian":
-            import gramian as gm
-
-            self.call = lambda: gm.sqrt_psd(a)
-            return
-
-        def both():
-            w, v = np.linalg.eigh(a)
-            return [(v * (w**power)[..., None, :]) @ v.swapaxes(-1, -2) for power in (0.5, -0.5)]
-
-        self.call = both
+        self.a, _ = matrices(case, "well-conditioned")
+        self.call = SQUARE_ROOTS[implementation](self.a)
 
     def time_sqrt_psd(self, case, implementation):
         self.call()
+
+    def track_error(self, case, implementation):
+        """The larger of both roots' errors, against eigenvectors in float64."""
+        truth = square_roots_by_numpy(self.a.astype(np.float64))()
+        errors = [
+            np.linalg.norm(np.asarray(x).astype(np.float64) - t) / np.linalg.norm(t)
+            for x, t in zip(self.call(), truth, strict=True)
+        ]
+        return float(f"{max(errors):.3g}")
+
+    track_error.unit = "relative error"

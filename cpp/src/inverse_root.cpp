@@ -17,9 +17,6 @@ using detail::put;
 using detail::RootFigures;
 using detail::RootTask;
 
-// The iteration in float64 for input of less precision is quicker than eigenvectors up to here.
-constexpr index_t widest_iterated = 192;
-
 // Of the work of one matrix, in products; only whether threads are asked for depends on it.
 constexpr double usual_products = 25;
 
@@ -61,7 +58,8 @@ class Batch {
     const index_t count = a_.size();
     const detail::BatchPlan plan(count, n, n, usual_products);
     Context ctx(plan.want, plan.gated);
-    const std::size_t per_matrix = detail::IteratedRoot<T>(n).workspace();
+    const std::size_t per_matrix =
+        detail::IteratedRoot<T>(n, plan.shared ? ctx.size() : 1).workspace();
     const int slots = plan.shared ? 1 : ctx.size();
     const WorkspaceMemory memory(per_matrix * static_cast<std::size_t>(slots));
     if (!memory.ok()) return Status::out_of_memory;
@@ -153,7 +151,7 @@ class Batch {
     int exponent = 0;
     std::frexp(largest, &exponent);
     const index_t n = a_.first.rows;
-    detail::IteratedRoot<T> iterated(n);
+    detail::IteratedRoot<T> iterated(n, ctx.size());
     done.iterated = attempt(ctx, b, exponent, iterated, workspace, done.figures);
     if (!done.iterated) elsewhere(ctx, b, exponent, done);
     done.figures.largest = std::ldexp(done.figures.largest, exponent);
@@ -174,9 +172,9 @@ class Batch {
   void elsewhere(Context& ctx, index_t b, int exponent, Done& done) {
     const index_t n = a_.first.rows;
     done.widened = !std::is_same_v<real_t<T>, double>;
-    detail::IteratedRoot<D> iterated(n);
+    detail::IteratedRoot<D> iterated(n, ctx.size());
     detail::EigenRoot<D> eigen(n);
-    const bool again = done.widened && n <= widest_iterated;
+    const bool again = done.widened;
     const WorkspaceMemory memory(std::max(again ? iterated.workspace() : 0, eigen.workspace()));
     done.out_of_memory = !memory.ok();
     if (done.out_of_memory) return;

@@ -12,20 +12,9 @@ namespace {
 // The error is a small multiple of sqrt(n) u kappa; beyond this more precision is asked for.
 constexpr double accepted_error = 1.0 / 32;
 
-// Eigenvectors in float64 take as long as 36 Hermitian products at 256, 25 at 512 and 18 at 1024,
-// on one thread; products share their work among threads, LAPACK here does not.
-constexpr index_t eigenvectors_from = 256;
-constexpr int eigenvectors_cost = 18;
-
 // Without a ridge nothing is known of the smallest eigenvalue of a small matrix, and an estimate
 // costs as much as the steps that it might save.
 constexpr double assumed_lower = 0x1p-10;
-
-int products_per_step(int p) {
-  int products = 2;  // M^2 and X T
-  for (; p > 0; p >>= 1) products += 1 + (p & 1);
-  return products - 1;
-}
 
 template <class T>
 constexpr bool fits_small(index_t n) {
@@ -70,8 +59,9 @@ struct IteratedRoot<T>::Buffers {
 };
 
 template <class T>
-IteratedRoot<T>::IteratedRoot(index_t n)
+IteratedRoot<T>::IteratedRoot(index_t n, int threads)
     : n_(n),
+      threads_(threads),
       small_(fits_small<T>(n)),
       ld_(small_ ? round_up(n, tile_kernels<real_t<T>>().vector) : n),
       entries_(ld_ * ld_) {}
@@ -79,7 +69,8 @@ IteratedRoot<T>::IteratedRoot(index_t n)
 template <class T>
 std::size_t IteratedRoot<T>::workspace() const {
   return 5 * Workspace::bytes_for<T>(entries_) + Workspace::bytes_for<double>(ld_) +
-         std::max(small_ ? 0 : product_workspace<T>(n_, n_), SpectrumEnds<T>::workspace(n_));
+         std::max({small_ ? 0 : product_workspace<T>(n_, n_), SpectrumEnds<T>::workspace(n_),
+                   inverse_workspace<T>(n_, threads_)});
 }
 
 template <class T>
@@ -99,13 +90,15 @@ bool IteratedRoot<T>::iterate(Context& ctx, const Products& products, const Root
   auto& [a, m, t, x, spare, partial, rest] = buffers;
   const MatrixView<T> view{a, n_, n_, ld_, 1};
 
+  // Steps by way of an inverse, but where all stays in cache and LAPACK is slow.
+  const bool rational = !small_;
   double top = 0;
   double lower = assumed_lower;
   if (task.ridge > 0 || task.wants_figures || !small_) {
     SpectrumEnds<T> ends(ctx, view, rest);
     const bool accurate = task.ridge > 0 || task.wants_figures;
-    // In float32 an error of 1e-6 in lambda_1 is below that of the result, for any ridge.
-    const double close = std::is_same_v<R, float> ? 0x1p-20 : 2 * u;
+    // For float32 an error of 1e-6 in lambda_1 is below that of the result, for any ridge.
+    const double close = task.stored_roundoff > 0x1p-30 ? 0x1p-20 : 2 * u;
     ends.advance(accurate ? close : 1.0 / 64, accurate && small_ ? 8 : 24);
     figures.largest = ends.largest();
     const R shift = static_cast<R>(task.ridge * figures.largest);
@@ -115,25 +108,32 @@ bool IteratedRoot<T>::iterate(Context& ctx, const Products& products, const Root
     const double smallest = ends.smallest() + shifted;
     top = (figures.largest + shifted) * (1 + (accurate ? 0x1p-10 : 1.0 / 32));
     if (!(figures.largest > 0) || !(smallest > 0) || top / smallest > most_condition) return false;
+    // Ritz values find a small eigenvalue late; a Cholesky factor of what it would make indefinite
+    // costs less than an iteration in vain.
+    if (!small_ && shifted * most_condition < top) {
+      std::copy_n(a, entries_, t);
+      for (index_t i = 0; i < n_; ++i) t[i * ld_ + i] -= static_cast<R>(top / most_condition);
+      if (!cholesky_factor(t, static_cast<int>(n_), static_cast<int>(ld_))) return false;
+    }
     const double likely = std::clamp(smallest / (4 * top), 0.5 / most_condition, 0.25);
     const double sure = std::clamp(shifted / top * (1 - 0x1p-6), 0.5 / most_condition, 0.25);
     // A few rows more cost less than to start over with what was overlooked.
-    lower = inverse_root_rows(p, sure).size() <= inverse_root_rows(p, likely).size() + 2 ? sure
-                                                                                         : likely;
-  }
-  // Rows and the last step; the first has no product with X, the last none for M.
-  const auto steps = static_cast<int>(inverse_root_rows(p, lower).size()) + 1;
-  int most_steps = 64;
-  if (std::is_same_v<R, double> && n_ >= eigenvectors_from) {
-    most_steps = (eigenvectors_cost + p) / products_per_step(p);
-    if (steps > most_steps) return false;
-    most_steps *= 2;  // what was begun is brought to an end, within limits
+    const auto rows = [&](double least) {
+      return (rational ? inverse_root_rational_rows(p, least) : inverse_root_rows(p, least)).size();
+    };
+    lower = p == 1 || rows(sure) <= rows(likely) + (rational ? 1 : 2) ? sure : likely;
   }
 
   std::copy_n(a, entries_, m);
-  InverseRootIteration<Products> iteration(ctx, products, n_, ld_, entries_, partial, rest);
-  const double tol = task.tol > 0 ? task.tol / 2 * std::sqrt(n) : u * std::sqrt(n) / 2;
-  const IterationResult result = iteration.run(m, t, x, spare, p, top, lower, tol, most_steps);
+  InverseRootIteration<Products> iteration(ctx, products, n_, ld_, entries_, partial, rest,
+                                           rational);
+  // A result that is rounded to less in the end needs no more than a fraction of that.
+  const double rounding = std::max(u, task.stored_roundoff / 16) / 2;
+  const double tol = std::sqrt(n) * (task.tol > 0 ? task.tol / 2 : rounding);
+  constexpr int most_steps = 64;
+  const IterationResult result =
+      p == 1 ? inverse_itself(ctx, buffers, top)
+             : iteration.run(m, t, x, spare, p, top, lower, tol, most_steps);
   figures.steps = result.steps;
   if (!result.converged) return false;
 
@@ -150,6 +150,21 @@ bool IteratedRoot<T>::iterate(Context& ctx, const Products& products, const Root
   }
   if (task.wants_figures || task.tol > 0) figures.residual = iteration.residual(a, x, t, spare, p);
   return !(task.tol > 0 && !(figures.residual <= task.tol));
+}
+
+template <class T>
+IterationResult IteratedRoot<T>::inverse_itself(Context& ctx, Buffers& buffers, double top) const {
+  IterationResult result;
+  result.steps = 1;
+  Context serial(1, false);
+  const MatrixView<const T> a{buffers.a, n_, n_, ld_, 1};
+  const MatrixView<const T> x{buffers.x, n_, n_, ld_, 1};
+  std::copy_n(buffers.a, entries_, buffers.x);
+  if (!invert_hermitian(ctx, buffers.x, n_, ld_, buffers.rest)) return result;
+  result.top = top > 0 ? top : frobenius_norm<T>(serial, a, buffers.partial);
+  result.floor = 1 / frobenius_norm<T>(serial, x, buffers.partial);
+  result.converged = result.floor > 0 && std::isfinite(result.floor);
+  return result;
 }
 
 template <class T>

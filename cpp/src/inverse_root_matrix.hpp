@@ -26,11 +26,20 @@ struct RootFigures {
   RootFailure failure = RootFailure::none;
 };
 
+struct IterationResult {
+  bool converged = false;
+  int steps = 0;
+  double top = 0;  // what the eigenvalues of A were taken to be at most
+  // All of them are at least `floor` if it converged: T(m) <= a for small m, and the last m is at
+  // least 1 - e.
+  double floor = 0;
+};
+
 /// By the coupled iteration. Every call is given the same workspace.
 template <class T>
 class IteratedRoot {
  public:
-  explicit IteratedRoot(index_t n);
+  IteratedRoot(index_t n, int threads);
 
   std::size_t workspace() const;
   /// Where to put A, both triangles, its largest entry in [1/2, 1).
@@ -45,8 +54,11 @@ class IteratedRoot {
   template <class Products>
   bool iterate(Context& ctx, const Products& products, const RootTask& task, Buffers& buffers,
                RootFigures& figures);
+  /// p = 1: by Cholesky's factors.
+  IterationResult inverse_itself(Context& ctx, Buffers& buffers, double top) const;
 
   index_t n_;
+  int threads_;
   bool small_;  // stays in cache, padded to whole tiles
   index_t ld_;
   index_t entries_;

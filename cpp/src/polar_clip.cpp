@@ -140,11 +140,15 @@ class Clip {
   ClipMethod soft(W& w) const {
     T *g = w.buffers[0], *p = w.buffers[1], *q = w.buffers[2], *spare = w.buffers[3];
     w.products.gram_into(g);
+    // ||G||_F^(1/2) may be twice sigma_1 and more. The steps find a closer bound, but not where
+    // this one is so far above that sigma_1 must be large too.
     const double top = w.iteration.spread(g).upper;
-    if (!(top <= polar_plan::clip_ratio_below * w.c)) return ClipMethod::svd;
+    const double most = polar_plan::clip_ratio_below * w.c;
+    if (!(top <= most * std::sqrt(std::sqrt(static_cast<double>(m_))))) return ClipMethod::svd;
     double s = 1;
     add_to_diagonal(w, g, w.c * w.c);
-    if (!w.iteration.gram_steps(g, p, q, spare, w.c, std::hypot(top, w.c), u, s))
+    if (!w.iteration.gram_steps(g, p, q, spare, w.c, std::hypot(top, w.c), u, s,
+                                std::hypot(most, w.c)))
       return ClipMethod::svd;
     w.products.apply_to_x(q, w.c / s);
     return ClipMethod::gram;

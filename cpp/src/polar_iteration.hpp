@@ -11,10 +11,13 @@
 #include <span>
 #include <utility>
 
+#include "general_products.hpp"
 #include "gram_iteration.hpp"
 #include "gramian/polar.hpp"
+#include "hermitian_inverse.hpp"
 #include "polar_estimates.hpp"
 #include "polar_lapack.hpp"
+#include "small_products.hpp"
 #include "thin.hpp"
 
 namespace gramian::detail {
@@ -29,6 +32,16 @@ void make_hermitian(MatrixView<T> a) {
       a(i, j) = mean;
       a(j, i) = conjugate(mean);
     }
+}
+
+/// A positive definite matrix of the products' order and layout to its inverse; false if it is not.
+template <class T>
+bool invert_gram(const GeneralProducts<T>& products, T* a) {
+  return invert_hermitian(products.ctx, a, products.m, products.m, products.scratch);
+}
+template <class R>
+bool invert_gram(const SmallProducts<R>& products, R* a) {
+  return inverse_whole(a, products.m, products.mp);
 }
 
 template <class Products>
@@ -74,6 +87,23 @@ class PolarIteration {
     return standard_from(g, p, s, polar_plan::steps(lower / s), unknown, true);
   }
 
+  /// The same after Newton steps, which leave singular values in [1, upper], but that upper rests
+  /// on an estimate: Halley's step first, which maps what lies above to little above 1.
+  bool after_newton(T* g, T* p, T* spare, double upper) {
+    constexpr double unbounded = std::numeric_limits<double>::infinity();
+    if (p_.m < polar_plan::halley_from || upper < polar_plan::halley_above)
+      return standard(g, p, spare, 1.0, unbounded);
+    const auto h = polar_plan::halley(1 / upper);
+    affine(g, p, 1.0, h.c / upper / upper);
+    if (!invert_gram(p_, p)) return false;
+    const double rest = h.b / h.c;
+    affine(p, p, rest, h.a - rest);
+    p_.apply_to_x(p, 1 / upper);
+    ++steps_;
+    p_.gram_into(g);
+    return standard_from(g, p, 1.0, polar_plan::steps(h.mapped), defect(g), false);
+  }
+
   /// The same where the spread d is under 1/2: X / tau^(1/2) is near enough for Taylor's rows.
   bool close(T* g, T* p, const Spread& spread) {
     return standard_from(g, p, std::sqrt(spread.mean), {}, spread.width, false);
@@ -90,10 +120,12 @@ class PolarIteration {
   }
 
   /// Q / s = G^(-1/2) up to about `enough` and rounding, for any positive definite G in g: the
-  /// steps on G and Q alone. All four buffers are used, q is left with Q.
+  /// steps on G and Q alone. All four buffers are used, q is left with Q. False also where the
+  /// bound on sigma_1 that is found is above `most`.
   bool gram_steps(T*& g, T*& p, T*& q, T*& spare, double lower, double upper, double enough,
-                  double& s) {
+                  double& s, double most = unknown) {
     s = tighten(g, p, spare, lower, upper);
+    if (!(s <= most)) return false;
     const auto table = polar_plan::steps(lower / s);
     double e = unknown;
     bool squared = true;
@@ -122,9 +154,9 @@ class PolarIteration {
   enum class Newton { done, singular };
 
   /// Newton steps on a square X until its singular values lie in [1, upper], upper at most
-  /// newton_above; `upper` comes in as a bound on those of X. Singular: the bound on the smallest
-  /// is not above `least`, in which case X is as it was; so it is where `smallest` tells what it
-  /// is.
+  /// newton_above or newton_above_halley; `upper` comes in as a bound on those of X. Singular: the
+  /// bound on the smallest is not above `least`, in which case X is as it was; so it is where
+  /// `smallest` tells what it is.
   Newton newton(T* room_for_inverse, double& upper, double least, const LapackRoom<T>& room,
                 bool hermitian, double& smallest) {
     T* inverse = room_for_inverse;
@@ -133,6 +165,8 @@ class PolarIteration {
     const double norm = window_norm(inverse, p_.m, p_.m, p_.stride(), false);
     smallest = good && norm > 0 && std::isfinite(norm) ? 1 / norm : 0.0;
     if (!(smallest > least)) return Newton::singular;
+    const double enough =
+        p_.m < polar_plan::halley_from ? polar_plan::newton_above : polar_plan::newton_above_halley;
     double condition = upper / smallest;
     double mu = 1 / std::sqrt(smallest) / std::sqrt(upper);
     for (;;) {
@@ -142,7 +176,7 @@ class PolarIteration {
       if (hermitian) make_hermitian(p_.current());
       ++steps_;
       upper = (std::sqrt(condition) + 1 / std::sqrt(condition)) / 2;
-      if (upper <= polar_plan::newton_above) return Newton::done;
+      if (upper <= enough) return Newton::done;
       condition = upper;
       mu = 1 / std::sqrt(upper);
       copy_current(inverse);
@@ -235,7 +269,7 @@ class PolarIteration {
     }
   }
 
-  /// p <- a I + b G.
+  /// p <- a I + b G; p may be g.
   void affine(const T* g, T* p, double a, double b) const {
     const index_t m = p_.m;
     const index_t ld = p_.stride();

@@ -17,6 +17,7 @@
                              const int*, int*);                                                    \
   void GRAMIAN_LAPACK(c##trtri)(const char*, const char*, const int*, T*, const int*, int*,        \
                                 std::size_t, std::size_t);                                         \
+  void GRAMIAN_LAPACK(c##potri)(const char*, const int*, T*, const int*, int*, std::size_t);       \
   }                                                                                                \
   namespace gramian::detail {                                                                      \
   inline void getrf(int n, T* a, int lda, int* pivots, int* info) {                                \
@@ -33,6 +34,9 @@
   }                                                                                                \
   inline void trtri(int n, T* a, int lda, int* info) {                                             \
     GRAMIAN_LAPACK(c##trtri)("L", "N", &n, a, &lda, info, 1, 1);                                   \
+  }                                                                                                \
+  inline void potri(int n, T* a, int lda, int* info) {                                             \
+    GRAMIAN_LAPACK(c##potri)("L", &n, a, &lda, info, 1);                                           \
   }                                                                                                \
   }
 
@@ -79,12 +83,10 @@ bool invert(T* a, index_t order, index_t ld, const LapackRoom<T>& room) {
   return info == 0;
 }
 
-/// For a Hermitian G = L L^H: the inverse of L (or its conjugate), in the upper triangle as we read
-/// it; the rest is left as it was. False if a pivot was not positive.
+/// The Cholesky factor of a Hermitian G, in the upper triangle as we read it; the rest is left as
+/// it was. False if a pivot was not positive.
 template <class T>
-bool inverse_cholesky(T* g, index_t order, index_t ld) {
-  const int n = static_cast<int>(order);
-  const int lda = static_cast<int>(ld);
+bool cholesky_factor(T* g, int n, int lda) {
   int info = 0;
   if constexpr (std::is_same_v<T, float>)
     GRAMIAN_LAPACK(spotrf)("L", &n, g, &lda, &info, 1);
@@ -94,7 +96,28 @@ bool inverse_cholesky(T* g, index_t order, index_t ld) {
     GRAMIAN_LAPACK(cpotrf)("L", &n, g, &lda, &info, 1);
   else
     GRAMIAN_LAPACK(zpotrf)("L", &n, g, &lda, &info, 1);
-  if (info == 0) trtri(n, g, lda, &info);
+  return info == 0;
+}
+
+/// For G = L L^H: the inverse of L (or its conjugate), in the same triangle.
+template <class T>
+bool inverse_cholesky(T* g, index_t order, index_t ld) {
+  const int n = static_cast<int>(order);
+  const int lda = static_cast<int>(ld);
+  int info = 0;
+  if (!cholesky_factor(g, n, lda)) return false;
+  trtri(n, g, lda, &info);
+  return info == 0;
+}
+
+/// G^-1, in the same triangle.
+template <class T>
+bool cholesky_inverse(T* g, index_t order, index_t ld) {
+  const int n = static_cast<int>(order);
+  const int lda = static_cast<int>(ld);
+  int info = 0;
+  if (!cholesky_factor(g, n, lda)) return false;
+  potri(n, g, lda, &info);
   return info == 0;
 }
 

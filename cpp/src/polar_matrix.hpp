@@ -162,7 +162,8 @@ class PolarMatrix {
 
   std::size_t products_scratch() const {
     return std::max({product_workspace<T>(m_, n_), product_workspace<T>(m_, m_),
-                     product_workspace<T>(n_, m_), apply_workspace<T>(m_, n_, threads_)});
+                     product_workspace<T>(n_, m_), apply_workspace<T>(m_, n_, threads_),
+                     inverse_workspace<T>(m_, threads_)});
   }
 
   template <class V>
@@ -251,7 +252,7 @@ class PolarMatrix {
     products.gram_into(squares_[0]);
     // In by_qr the second buffer of X, which the first product fills.
     T* spare = squares_[2];
-    const bool good = iteration.standard(squares_[0], squares_[1], spare, 1.0, unbounded);
+    const bool good = iteration.after_newton(squares_[0], squares_[1], spare, upper);
     finish(iteration, report);
     w = products.current();
     return good ? Outcome::done : failed(goal);
@@ -354,8 +355,6 @@ class PolarMatrix {
     return std::sqrt(norm) <=
            (64 + 32 * std::sqrt(static_cast<double>(m_))) * u * std::sqrt(squares);
   }
-
-  static constexpr double unbounded = std::numeric_limits<double>::infinity();
 
   index_t n_, m_;  // long and short side
   int threads_;

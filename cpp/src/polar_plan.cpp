@@ -14,8 +14,16 @@ namespace polar_plan {
 namespace {
 
 // Lower ends 2^(-k/4) down to 2^-52: a step of the grid costs at most a tenth of a polynomial step.
+// Down to 1/2, where Halley's step leaves them, 2^(-k/16).
 constexpr int grid_per_octave = 4;
-constexpr int tables = 52 * grid_per_octave + 1;
+constexpr int grid_of_first = 16;
+constexpr int tables = grid_of_first + 51 * grid_per_octave + 1;
+
+double lower_end(std::size_t k) {
+  const double at = static_cast<double>(k);
+  return std::exp2(k <= grid_of_first ? -at / grid_of_first
+                                      : -1 - (at - grid_of_first) / grid_per_octave);
+}
 
 // Rows stay far from zero in between (coefficients.hpp), which keeps the iteration backward stable.
 constexpr double cushion = 0.02407;
@@ -51,12 +59,22 @@ std::span<const Step> steps(double lower) {
   static std::array<std::once_flag, tables> made;
   static std::array<std::vector<Step>, tables> table;
   const double octaves = -std::log2(std::min(lower, 1.0 - 1e-6));
-  const auto k = static_cast<std::size_t>(
-      std::clamp(static_cast<int>(std::ceil(octaves * grid_per_octave)), 1, tables - 1));
-  std::call_once(made[k], [&] {
-    table[k] = make_table(std::exp2(-static_cast<double>(k) / grid_per_octave));
-  });
+  const double at =
+      octaves <= 1 ? octaves * grid_of_first : grid_of_first + (octaves - 1) * grid_per_octave;
+  const auto k =
+      static_cast<std::size_t>(std::clamp(static_cast<int>(std::ceil(at)), 1, tables - 1));
+  std::call_once(made[k], [&] { table[k] = make_table(lower_end(k)); });
   return table[k];
+}
+
+Halley halley(double lower) {
+  const double l2 = lower * lower;
+  const double d = std::cbrt(4 * (1 - l2) / (l2 * l2));
+  const double root = std::sqrt(1 + d);
+  const double a = root + std::sqrt(8 - 4 * d + 8 * (2 - l2) / (l2 * root)) / 2;
+  const double b = (a - 1) * (a - 1) / 4;
+  const double c = a + b - 1;
+  return {a, b, c, lower * (a + b * l2) / (1 + c * l2)};
 }
 
 }  // namespace polar_plan

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import _arrays, _cpu
+from ._polar import check_flag
 from ._rsvd_results import ConvergenceError
 
 
@@ -153,6 +154,7 @@ def inverse_root(
     lift = _number(ridge, "ridge", "a finite number, at least 0")
     tolerance = _tolerance(tol)
     check = _check_finite(check_finite)
+    check_flag(return_info, "return_info")
     result = _arrays.output(out, checked)
     figures: list[Any] = [None, None, None]
     if return_info:
@@ -330,6 +332,14 @@ def _check_finite(check_finite: Any) -> bool:
     return check_finite is None or bool(check_finite)
 
 
+def _is_zero(a: _arrays.Array, index: int) -> bool:
+    """Whether matrix `index` of the batch is zero."""
+    values = a.library.to_numpy(a.value)
+    if a.dtype == "bfloat16":
+        values = values & 0x7FFF
+    return not values[np.unravel_index(index, values.shape[:-2])].any()
+
+
 def _raise_for(
     outcome: tuple[Any, ...], a: _arrays.Array, best: Any, what: str, tol: float | None
 ) -> None:
@@ -339,7 +349,11 @@ def _raise_for(
     batch = a.shape[:-2]
     place = ", ".join(str(int(i)) for i in np.unravel_index(first, batch)) if batch else ""
     name = f"a[{place}]" if batch else "a"
+    if failure == "singular" and _is_zero(a, first):
+        failure = "zero"
     reason = {
+        "zero": f"{name} is singular: all its entries are zero. The inverse {what} does not exist, "
+        "and no ridge, a multiple of the largest eigenvalue, gives one",
         "singular": f"{name} is singular to rounding: its smallest eigenvalue is {eigenvalue:.1e} "
         f"of the largest. The inverse {what} does not exist; a larger ridge gives one",
         "negative": f"{name} is not positive semidefinite: its smallest eigenvalue is "

@@ -115,12 +115,13 @@ def polar(
     factor tells about the smallest singular value. Near to orthogonal: Taylor steps. Well
     conditioned and not square: Newton-Schulz steps with the minimax rows [1]_ for the interval, on
     :math:`G`, then on `x` until the residual is met. Square, or brought to a square by QR: Newton
-    steps [2]_, each of which takes the square root of the condition number, down to 40, then
-    minimax steps. A singular value too near the cutoff, or a result whose :math:`u^H x` is not
-    Hermitian: an SVD, in double. Which it was is in ``info.method``.
+    steps [2]_, each of which takes the square root of the condition number, down to 40, then from
+    order 96 a Halley step [4]_, then minimax steps. A singular value too near the cutoff, or a
+    result whose :math:`u^H x` is not Hermitian: an SVD, in double. Which it was is in
+    ``info.method``.
 
     Cost in multiply-adds of one product :math:`x^H x` (:math:`m^2 n`): 9 to 14 for well conditioned
-    input far from square; about 25 where square, growing with the logarithm of the logarithm of the
+    input far from square; about 22 where square, growing with the logarithm of the logarithm of the
     condition number.
 
     References
@@ -131,6 +132,8 @@ def polar(
        and Its Backward Stability", SIAM J. Matrix Anal. Appl. 30, 2008.
     .. [3] Nakatsukasa, Higham, "Backward Stability of Iterations for Computing the Polar
        Decomposition", SIAM J. Matrix Anal. Appl. 33, 2012.
+    .. [4] Nakatsukasa, Bai, Gygi, "Optimizing Halley's Iteration for Computing the Matrix Polar
+       Decomposition", SIAM J. Matrix Anal. Appl. 31, 2010.
 
     Examples
     --------

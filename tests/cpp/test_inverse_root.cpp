@@ -168,9 +168,34 @@ void what_is_not_finite_touches_no_output() {
   CHECK(std::all_of(x.begin(), x.end(), [](double v) { return std::isnan(v); }));
 }
 
+/// m^(1/p) T(m) stays between 1 - e and 1 + e, and reaches both ends: closest to 1, for within
+/// reach.
+void rational_rows_are_closest_to_one() {
+  for (const int p : {2, 3, 4, 5, 6, 7, 8}) {
+    const double lower = 0.0625;  // within the reach of all, and a lower end of the tables
+    const Row row = inverse_root_rational_rows(p, lower).front();
+    const auto f = [&](double m) {
+      return std::pow(m, 1.0 / p) * (row.a + row.b * m) / (1 + row.c * m);
+    };
+    double least = 2;
+    double most = 0;
+    for (int i = 0; i <= 4000; ++i) {
+      const double v = f(std::pow(lower, i / 4000.0));
+      least = std::min(least, v);
+      most = std::max(most, v);
+    }
+    CHECK_AT_MOST(std::abs(least + most - 2), 1e-6);
+    CHECK_AT_MOST(std::abs(f(lower) - least), 1e-9);
+    CHECK_AT_MOST(std::abs(f(1) - most), 1e-9);
+    CHECK_AT_MOST(most - 1, 0.02);
+    CHECK_AT_MOST(1e-4, most - 1);
+  }
+}
+
 }  // namespace
 
 int main() {
+  rational_rows_are_closest_to_one();
   roots_of_known_eigenvalues();
   both_square_roots();
   what_has_no_answer_is_told();

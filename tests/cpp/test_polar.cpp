@@ -103,9 +103,30 @@ void bad_and_empty_input_is_told() {
   CHECK(reports.empty());
 }
 
+void halley_maps_an_interval_to_the_narrowest() {
+  for (const double lower : {0.6, 1 / 16.0, 1 / 40.0, 1e-3}) {
+    const auto h = polar_plan::halley(lower);
+    const auto f = [&](double s) { return s * (h.a + h.b * s * s) / (1 + h.c * s * s); };
+    CHECK_AT_MOST(std::abs(f(1) - 1), 1e-12);
+    CHECK_AT_MOST(std::abs(f(lower) - h.mapped), 1e-12);
+    double least = 2;
+    double most = 0;
+    for (int i = 0; i <= 4000; ++i) {
+      least = std::min(least, f(std::pow(lower, i / 4000.0)));
+      most = std::max(most, f(std::pow(lower, i / 4000.0)));
+    }
+    // It touches both ends once more in between.
+    CHECK_AT_MOST(std::abs(most - 1), 1e-6);
+    CHECK_AT_MOST(std::abs(least - h.mapped), 1e-6);
+    CHECK_AT_MOST(f(1.1), 1.1);
+  }
+  CHECK_AT_MOST(0.79, polar_plan::halley(1 / 16.0).mapped);
+}
+
 }  // namespace
 
 int main() {
+  halley_maps_an_interval_to_the_narrowest();
   for (const auto& [rows, cols] : {std::pair<index_t, index_t>{1, 1},
                                    {1, 12},
                                    {12, 1},

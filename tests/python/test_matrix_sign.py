@@ -136,3 +136,17 @@ def test_bad_input_is_told():
     with pytest.raises(gm.ConvergenceError, match="matrix_sign reached a residual"):
         gm.matrix_sign(indefinite(np.random.default_rng(0), np.arange(1.0, 20)), tol=1e-30)
     assert gm.matrix_sign(np.empty((2, 0, 0))).shape == (2, 0, 0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+def test_not_hermitian_is_seen_next_to_the_largest_numbers(dtype):
+    """Where differences and complex magnitudes overflow."""
+    big = 0.9 * np.finfo(dtype).max
+    above = big * (1 + 1j) if np.dtype(dtype).kind == "c" else big
+    a = np.array([[big, above], [np.conj(above), big]], dtype)
+    s = gm.matrix_sign(a)
+    assert np.isfinite(s).all()
+    for wrong in (-above, 0.5 * above, 0):
+        a[0, 1] = wrong
+        with pytest.raises(ValueError, match="a is not Hermitian"):
+            gm.matrix_sign(a)

@@ -359,3 +359,21 @@ def test_bad_input_is_told():
     shared = np.empty((6, 4))
     with pytest.raises(ValueError, match="may share memory"):
         gm.polar(np.ones((4, 4)), out=(shared[:4], shared[2:]))
+
+
+def test_square_matrices_of_some_size_take_a_halley_step():
+    """It replaces two or three polynomial steps, and costs no accuracy."""
+    rng = np.random.default_rng(0)
+    for kappa in (10.0, 1e3, 1e6):
+        found = {}
+        for n in (64, 200):
+            u, v = (np.linalg.qr(rng.standard_normal((n, n)))[0] for _ in range(2))
+            x = (u * np.geomspace(1, 1 / kappa, n)) @ v.T
+            factor, p, info = gm.polar(x, return_info=True)
+            found[n] = int(info.steps)
+            assert info.method == "newton"
+            tol = default_tolerance(x)
+            assert np.linalg.norm(factor - u @ v.T, 2) <= tol * kappa
+            assert np.linalg.norm(x - factor @ p) <= tol * np.linalg.norm(x)
+        assert found[200] < found[64] or kappa == 10
+        assert found[200] <= {10.0: 5, 1e3: 5, 1e6: 6}[kappa]

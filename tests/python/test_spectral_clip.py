@@ -189,3 +189,15 @@ def test_nan_is_found_or_let_through():
     y = gm.spectral_clip(x, 1.0, check_finite=False)
     assert np.isnan(y[1]).all()
     assert np.array_equal(y[0], gm.spectral_clip(x[0], 1.0))
+
+
+def test_soft_clipping_of_flat_spectra_takes_no_svd():
+    """The bound on the largest singular value must be close: sigma_1 is 2 to 3.2 of c here."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((6, 128, 128))
+    top = np.linalg.norm(x[0], 2)
+    for fraction in (0.5, 0.35):
+        y, info = gm.spectral_clip(x, fraction * top, kind="soft", return_info=True)
+        assert set(info.method) == {"gram"}
+        truth = reference.function(x[0], lambda s, c=fraction * top: s / np.hypot(1, s / c))
+        assert np.linalg.norm(y[0] - truth, 2) <= 2 * default_tolerance(x[0]) * top

@@ -33,10 +33,19 @@ const std::vector<Row>& inverse_root_rows(int p, double lower);
 /// The row that acts on M as if divided by top, and on X as it must then.
 Row scaled_row(const Row& row, int p, double top);
 
+/// Rows of the rational step T = (a I + b M) (I + c M)^-1 for the same interval, p >= 2: minimax
+/// again, and far stronger. For p = 2 it is Halley's step with the weights of QDWH (Nakatsukasa,
+/// Bai and Gygi 2010); condition 10^4 takes two rows, where the polynomials take five.
+const std::vector<Row>& inverse_root_rational_rows(int p, double lower);
+Row scaled_rational_row(const Row& row, int p, double top);
+
 /// Taylor polynomial of m^(-1/p) about 1, and the constant c of |1 - m T(m)^p| <= c |1 - m|^3 for
 /// |1 - m| <= 1/2.
 Row taylor_row(int p);
 double taylor_constant(int p);
+
+/// The same of |1 - m T(m)^p| <= c |1 - m|^2 for T = 1 + (1 - m) / p and |1 - m| <= 1/10.
+double taylor_square(int p);
 
 struct InverseRootOptions {
   index_t p = 2;

@@ -38,6 +38,24 @@ inline constexpr double cutoff_margin = 2.0;
 /// (2 n^3 + 2/3 n^3 operations, most of it in LAPACK) and saves one for each factor of 4.
 inline constexpr double newton_above = 26.0;
 
+/// Halley's step, dynamically weighted (Nakatsukasa, Bai and Gygi 2010): the rational function
+///   sigma (a + b sigma^2) / (1 + c sigma^2) = sigma (b/c + (a - b/c) / (1 + c sigma^2))
+/// that is closest to 1 on [lower, 1] and maps it to [mapped, 1].
+struct Halley {
+  double a, b, c, mapped;
+};
+Halley halley(double lower);
+
+/// After Newton steps that leave a condition number above this, and from this order on, a Halley
+/// step by way of I + c G: it costs about as much as a polynomial step and takes 16 to 1.26, where
+/// that takes 16 to 4. Its inverse is Cholesky's; with c < 250 it mixes directions by at most some
+/// a c^(1/2) u (Nakatsukasa and Higham 2013 ask for c < 100, for a bound that holds always).
+inline constexpr double halley_above = 2.0;
+inline constexpr index_t halley_from = 96;
+
+/// Where a Halley step follows, Newton steps end here; c is 244 then.
+inline constexpr double newton_above_halley = 40.0;
+
 /// The Gram form's error grows with the square of the condition number, divided by about 12.
 inline constexpr double gram_form_below = 20.0;
 
