@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "dependent_launch.cuh"
+#include "figure.cuh"
 
 namespace gramian::cuda {
 
@@ -10,40 +11,12 @@ namespace {
 
 constexpr int threads = 256;
 
-/// The sum of a matrix's parts, in an order fixed by their number.
-__device__ double sum_parts(const double* parts, index_t count) {
-  __shared__ double sums[threads];
-  double sum = 0;
-  for (index_t i = threadIdx.x; i < count; i += threads) sum += parts[i];
-  sums[threadIdx.x] = sum;
-  for (unsigned half = threads / 2; half > 0; half /= 2) {
-    __syncthreads();
-    if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
-  }
-  __syncthreads();
-  return sums[0];
-}
-
-struct Figure {
-  void* data;
-  bool float64;
-
-  __device__ void put(index_t i, double value) const {
-    if (!data) return;
-    if (float64)
-      static_cast<double*>(data)[i] = value;
-    else
-      static_cast<float*>(data)[i] = static_cast<float>(value);
-  }
-};
-
-Figure figure(const ArrayRef& a) { return {a.data, a.dtype == DType::float64}; }
-
 __global__ void fold_kernel(FirstStep step, NormParts squares, double* scalars, Figure norm_bound) {
   await_earlier_kernels();
   const index_t b = blockIdx.x;
   const bool schatten = step.normalization == Normalization::schatten;
-  const double sum = schatten ? sum_parts(squares.data + b * squares.count, squares.count) : 0;
+  const double sum =
+      schatten ? sum_parts<threads>(squares.data + b * squares.count, squares.count) : 0;
   if (threadIdx.x != 0) return;
   const double norm = step.norm[b];
   const int exponent = step.exponent[b];
@@ -65,7 +38,7 @@ __global__ void fold_kernel(FirstStep step, NormParts squares, double* scalars, 
 __global__ void residual_kernel(NormParts squares, double m, Figure residual) {
   await_earlier_kernels();
   const index_t b = blockIdx.x;
-  const double sum = sum_parts(squares.data + b * squares.count, squares.count);
+  const double sum = sum_parts<threads>(squares.data + b * squares.count, squares.count);
   if (threadIdx.x == 0) residual.put(b, sqrt(sum / m));
 }
 

@@ -47,9 +47,10 @@ int float64_tile(const Queue& queue, Storage storage, index_t batch, index_t m) 
 
 void float64_product(const Queue& queue, Storage storage, index_t batch, index_t m, index_t depth,
                      Matrices s, Matrices z, Matrices d, Matrices c, const Scalars& scalars,
-                     NormParts norm, int tile, bool triangular) {
+                     NormParts norm, int tile, bool triangular, const int* done) {
   if (!in_float64(storage)) throw Error("a product in float64 of another type");
-  const float64::Arguments a{s, z, d, c, scalars, norm.data, norm.count, m, depth, 0, triangular};
+  const float64::Arguments a{s,          z, d,     c, scalars,    norm.data,
+                             norm.count, m, depth, 0, triangular, done};
   if (storage == Storage::complex128) return start<true>(queue, batch, a, tile);
   start<false>(queue, batch, a, tile);
 }

@@ -24,6 +24,7 @@ struct Arguments {
   index_t m, depth;
   index_t tiles;  // of the lower triangle
   bool triangular;
+  const int* done;  // of each matrix of the batch, or null
 };
 
 /// Sums of squares come in parts for squares of this side, with the same bits whatever the tile.
@@ -294,6 +295,7 @@ __global__ void __launch_bounds__(Shape<is_complex, tile>::threads,
   await_earlier_kernels();
 
   const index_t b = divide(blockIdx.x, a.tiles);
+  if (a.done && a.done[b] != 0) return;
   index_t I;
   index_t J;
   find_tile(static_cast<index_t>(blockIdx.x) - b * a.tiles, I, J);

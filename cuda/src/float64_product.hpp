@@ -26,9 +26,11 @@ int float64_tile(const Queue& queue, Storage storage, index_t batch, index_t m);
 /// S and Z are m x depth, and S Z^H is Hermitian; C is m x m, neither S nor Z, or empty where only
 /// the norm is wanted. D may be empty. All have 16-byte aligned rows. Entries and sums
 /// of squares have the same bits whatever the batch and the tile. `triangular`: S and Z are lower
-/// triangular and zero above, and what is known to be zero is left out.
+/// triangular and zero above, and what is known to be zero is left out. `done`: one number for each
+/// matrix, in device memory and read when the work runs, or null; where it is not 0 nothing is read
+/// or written of that matrix.
 void float64_product(const Queue& queue, Storage storage, index_t batch, index_t m, index_t depth,
                      Matrices s, Matrices z, Matrices d, Matrices c, const Scalars& scalars,
-                     NormParts norm, int tile, bool triangular = false);
+                     NormParts norm, int tile, bool triangular = false, const int* done = nullptr);
 
 }  // namespace gramian::cuda

@@ -11,6 +11,7 @@ namespace gramian::python {
 namespace py = pybind11;
 
 void bind_cuda_bounds(py::module_& m);
+void bind_cuda_inverse_root(py::module_& m);
 void bind_cuda_newton_schulz(py::module_& m);
 void bind_cuda_rsvd(py::module_& m);
 void bind_cuda_streaming(py::module_& m);
@@ -48,6 +49,7 @@ PYBIND11_MODULE(_cuda, m, pybind11::mod_gil_not_used()) {
   m.def("set_library_directories", &gramian::cuda::set_library_directories,
         pybind11::arg("directories"), "Where cuBLAS is looked for, before the system's places.");
   gramian::python::bind_cuda_bounds(m);
+  gramian::python::bind_cuda_inverse_root(m);
   gramian::python::bind_cuda_newton_schulz(m);
   gramian::python::bind_cuda_rsvd(m);
   gramian::python::bind_cuda_streaming(m);

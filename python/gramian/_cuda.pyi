@@ -38,6 +38,23 @@ def newton_schulz(
     stream: int,
     allocate: Callable[[int], object],
 ) -> None: ...
+def inverse_root(
+    a: object,
+    root: object | None,
+    inverse: object,
+    dtype: str,
+    p: int,
+    ridge: float,
+    tol: float,
+    check_finite: bool,
+    wait: bool,
+    residual: object | None,
+    condition: object | None,
+    largest: object | None,
+    device: int,
+    stream: int,
+    allocate: Callable[[int], object],
+) -> tuple[int, list[int]]: ...
 def gram_bound(
     a: object,
     out: object,

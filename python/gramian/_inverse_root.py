@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _arrays, _cpu
+from . import _arrays, _cpu, _inverse_root_gpu
 from ._polar import check_flag
 from ._rsvd_results import ConvergenceError
 
@@ -35,7 +35,7 @@ class InverseRootInfo:
         The coupled iteration, eigenvectors, or either by matrix. ``"newton"`` for an empty batch.
     float64 : int
         How many matrices of narrower dtype were computed in float64, because they were too ill
-        conditioned for float32.
+        conditioned for float32; on a GPU all of them.
     """
 
     residual: Any
@@ -64,7 +64,7 @@ def inverse_root(
     Parameters
     ----------
     a : array of shape (..., n, n)
-        NumPy array or torch tensor on the CPU or any object with ``__dlpack__``; float16, bfloat16,
+        NumPy array, CuPy array, torch tensor or any object with ``__dlpack__``; float16, bfloat16,
         float32, float64, complex64 or complex128; any strides. Hermitian positive semidefinite,
         up to rounding: eigenvalues between :math:`-n u \lambda_1` and 0 count as 0, u the unit
         roundoff of its dtype. As :func:`numpy.linalg.eigh` does, only the lower triangle is read
@@ -81,8 +81,9 @@ def inverse_root(
         None: to rounding, see Notes. Else the result's residual :math:`\|I - X^p B\|_F / \sqrt n`
         is measured and must not be larger.
     check_finite : bool or None, default None
-        Whether to look for NaN and infinity in `a`. None: on the CPU yes. False: a matrix that
-        holds any becomes NaN throughout, and the rest of the batch is not affected.
+        Whether to look for NaN and infinity in `a`. None: on the CPU yes, on a GPU no, as the
+        answer has to be waited for there. False: a matrix that holds any becomes NaN throughout,
+        and the rest of the batch is not affected.
     out : array, optional
         Where to put the result: `a`'s library, shape, dtype and device. It may overlap `a`.
     return_info : bool, default False
@@ -102,14 +103,15 @@ def inverse_root(
         beyond rounding and beyond `ridge`), or `tol` is not met. ``best`` holds all results, with
         the inverse root on the space of positive eigenvalues, and zero on the rest, for matrices
         without an answer; ``residual`` is the largest of those that failed. `out` holds the same.
+        On a GPU only where the call waits: see Notes.
     TypeError
         `a` or `out` is no accepted array, or requires grad while gradients are recorded; an option
         has the wrong type.
     ValueError
         `a` is not square, has under 2 dimensions or holds NaN or infinity; `out` does not match `a`
         or cannot be written; an option is out of range. Nothing is written in these cases.
-    NotImplementedError
-        `a` lies on a GPU.
+    ImportError, RuntimeError
+        `a` lies on a GPU, and the CUDA module is not installed; CUDA reports an error.
 
     Notes
     -----
@@ -129,6 +131,14 @@ def inverse_root(
     Memory besides `a` and the result: :math:`5 n^2` elements of the precision computed in, for
     each thread where matrices are small; as much again in float64 and LAPACK's :math:`3 n^2` where
     eigenvectors are computed.
+
+    On a GPU all is computed in float64, by the iteration. The work is queued on the caller's
+    current stream, and a CUDA graph can capture the call, unless `tol`, `return_info`, p > 8 or
+    ``check_finite=True`` has it wait. A call that does not wait has nobody to tell: a matrix for
+    which the iteration finds no answer (it is singular, or has an eigenvalue below 0 that `ridge`
+    does not lift above it, if only by rounding) becomes NaN, and no other matrix is affected. One
+    that waits takes eigenvectors for such matrices, as on the CPU. Memory: :math:`5 n^2` elements
+    of float64 for each matrix, and a copy of `a` where `out` is given and the call waits.
 
     Scaling `a` by :math:`2^{kp}` scales the result by :math:`2^{-k}`, bit for bit while nothing
     under- or overflows. The number of threads changes no bit.
@@ -153,25 +163,35 @@ def inverse_root(
     root = _root(p)
     lift = _number(ridge, "ridge", "a finite number, at least 0")
     tolerance = _tolerance(tol)
-    check = _check_finite(check_finite)
+    check = _check_finite(check_finite, checked)
     check_flag(return_info, "return_info")
     result = _arrays.output(out, checked)
     figures: list[Any] = [None, None, None]
     if return_info:
         kind = _arrays.real_dtype(checked.dtype)
         figures = [checked.empty_like(checked.shape[:-2], kind) for _ in range(3)]
-    outcome = _cpu.inverse_root(
-        checked.capsule(),
-        result.capsule(),
-        checked.dtype,
-        root,
-        lift,
-        tolerance,
-        check,
-        *(f and f.capsule() for f in figures),
-    )
+    outcome: tuple[Any, ...] | None
+    if checked.device == _arrays.CPU:
+        outcome = _cpu.inverse_root(
+            checked.capsule(),
+            result.capsule(),
+            checked.dtype,
+            root,
+            lift,
+            tolerance,
+            check,
+            *(f and f.capsule() for f in figures),
+        )
+    else:
+        outcome = _inverse_root_gpu.compute(
+            _inverse_root_gpu.Request(
+                checked, result, None, root, lift, tolerance, check, tuple(figures), out is not None
+            )
+        )
     if out is not None:
         result.written()
+    if outcome is None:
+        return result.value
     _raise_for(outcome, checked, result.value, f"root with p = {root}, ridge = {lift:g}", tol)
     if not return_info:
         return result.value
@@ -216,15 +236,16 @@ def sqrt_psd(
     Raises
     ------
     ConvergenceError
-        `a` is singular, has a negative eigenvalue beyond rounding, or `tol` is not met. ``best``
-        is the pair: the root is good also where `a` is singular, the inverse holds the
-        pseudo-inverse' root there; ``residual`` is that of the inverse.
+        `a` is singular, has a negative eigenvalue beyond rounding, or `tol` is not met; on a GPU
+        only with `tol`, and without it both results are NaN then. ``best`` is the pair: the root is
+        good also where `a` is singular, the inverse holds the pseudo-inverse' root there;
+        ``residual`` is that of the inverse.
     TypeError
         As for :func:`inverse_root`; `out` is no pair.
     ValueError
         As for :func:`inverse_root`; the arrays of `out` may share memory.
-    NotImplementedError
-        `a` lies on a GPU.
+    ImportError, RuntimeError
+        `a` lies on a GPU, and the CUDA module is not installed; CUDA reports an error.
 
     Notes
     -----
@@ -251,7 +272,8 @@ def sqrt_psd(
     """
     checked = _square(a)
     tolerance = _tolerance(tol)
-    check = _check_finite(check_finite)
+    check = _check_finite(check_finite, checked)
+    own_out = out is not None
     if out is None:
         out = (None, None)
     elif not isinstance(out, tuple | list) or len(out) != 2:
@@ -259,19 +281,28 @@ def sqrt_psd(
     results = [
         _arrays.output(o, checked, name) for o, name in zip(out, ("out[0]", "out[1]"), strict=True)
     ]
-    outcome = _cpu.sqrt_psd(
-        checked.capsule(),
-        results[0].capsule(),
-        results[1].capsule(),
-        checked.dtype,
-        tolerance,
-        check,
-    )
+    outcome: tuple[Any, ...] | None
+    if checked.device == _arrays.CPU:
+        outcome = _cpu.sqrt_psd(
+            checked.capsule(),
+            results[0].capsule(),
+            results[1].capsule(),
+            checked.dtype,
+            tolerance,
+            check,
+        )
+    else:
+        outcome = _inverse_root_gpu.compute(
+            _inverse_root_gpu.Request(
+                checked, results[1], results[0], 2, 0.0, tolerance, check, (None,) * 3, own_out
+            )
+        )
     for given, result in zip(out, results, strict=True):
         if given is not None:
             result.written()
     pair = (results[0].value, results[1].value)
-    _raise_for(outcome, checked, pair, "square root", tol)
+    if outcome is not None:
+        _raise_for(outcome, checked, pair, "square root", tol)
     return pair
 
 
@@ -282,8 +313,6 @@ def _square(a: Any) -> _arrays.Array:
     checked = _arrays.matrices(a, "a")
     if checked.shape[-1] != checked.shape[-2]:
         raise ValueError(f"a has shape {checked.shape}; its matrices must be square")
-    if checked.device != _arrays.CPU:
-        raise NotImplementedError("a lies on a GPU; inverse roots are computed on the CPU only")
     return checked
 
 
@@ -326,10 +355,11 @@ def _tolerance(tol: Any) -> float:
     return number
 
 
-def _check_finite(check_finite: Any) -> bool:
+def _check_finite(check_finite: Any, a: _arrays.Array) -> bool:
+    """On a GPU the answer would have to be waited for, so nobody looks unless asked to."""
     if check_finite is not None and not isinstance(check_finite, bool | np.bool_):
         raise TypeError(f"check_finite is {check_finite!r}; it must be None, True or False")
-    return check_finite is None or bool(check_finite)
+    return a.device == _arrays.CPU if check_finite is None else bool(check_finite)
 
 
 def _is_zero(a: _arrays.Array, index: int) -> bool:
