@@ -73,6 +73,17 @@ class Library(Protocol):
         """An array on the CPU of NumPy's entries, without a copy where the dtype is theirs."""
 
 
+class WatchedTensor(TypeError):
+    """A tensor that autograd, a transform or a tracer of torch's follows; `gramian.torch` takes it.
+
+    Raised before anything is done, so that the call can be made again there.
+    """
+
+    def __init__(self, message: str, name: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
 @dataclass(slots=True, eq=False)
 class Array:
     """A checked argument; not to be changed (frozen dataclasses take 1 us to make)."""
@@ -221,9 +232,16 @@ class _Torch:
         if value.layout != torch.strided or value.is_nested:
             raise TypeError(f"{name} is a torch tensor of layout {value.layout}; it must be dense")
         if _without_memory(value):
-            raise TypeError(
+            raise WatchedTensor(
                 f"{name} is a torch tensor without memory of its own ({type(value).__name__}, or "
-                "one inside torch.func or torch.compile); it must be a plain tensor"
+                "one inside torch.func or torch.compile); it must be a plain tensor",
+                name,
+            )
+        if torch._C._len_torch_dispatch_stack():
+            raise WatchedTensor(
+                f"{name} is a torch tensor under a dispatch mode (of a tracer, a counter or the "
+                "like), which would not see this function; leave the mode first",
+                name,
             )
         device = CPU
         if not value.is_cpu:
@@ -239,9 +257,10 @@ class _Torch:
                 f"for it; pass torch.autograd.forward_ad.unpack_dual({name}).primal"
             )
         if value.requires_grad and torch.is_grad_enabled():
-            raise TypeError(
+            raise WatchedTensor(
                 f"{name} requires grad, and this function defines no gradient for it; pass "
-                f"{name}.detach(), or call it under torch.no_grad()"
+                f"{name}.detach(), or call it under torch.no_grad()",
+                name,
             )
         dtype = _torch_names().get(value.dtype) or str(value.dtype).removeprefix("torch.")
         return dtype, device
@@ -307,6 +326,22 @@ class _Torch:
     def from_numpy(self, values: Any, dtype: str) -> Any:
         torch = sys.modules["torch"]
         return torch.from_numpy(np.ascontiguousarray(values)).to(getattr(torch, dtype))
+
+
+def refuse_gradient(value: Any, name: str) -> None:
+    """Raises TypeError for a number that is a torch tensor whose gradient would be lost."""
+    if getattr(value, "requires_grad", False) and sys.modules["torch"].is_grad_enabled():
+        raise TypeError(f"{name} requires grad, and it gets no gradient; pass {name}.detach()")
+
+
+def is_watched(value: Any) -> bool:
+    """Whether a torch tensor may only be used through operators that torch knows."""
+    torch = sys.modules["torch"]
+    return bool(
+        (value.requires_grad and torch.is_grad_enabled())
+        or torch._C._len_torch_dispatch_stack()
+        or _without_memory(value)
+    )
 
 
 def _without_memory(value: Any) -> bool:

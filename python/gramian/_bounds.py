@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import _arrays, _backend, _cpu
+from ._watched import through_torch
 
 _METHODS = ("auto", "gram", "cholesky", "eigh")
 _CERTIFICATES = ("rounding",)
@@ -47,6 +48,7 @@ class Bounds:
     confidence: float = 1.0
 
 
+@through_torch
 def gram_bound(
     a: Any, n_iter: int = 6, *, check_finite: bool | None = None, out: Any = None
 ) -> Any:
@@ -82,8 +84,8 @@ def gram_bound(
     Raises
     ------
     TypeError
-        `a` or `out` is no accepted array, or requires grad while gradients are recorded; `n_iter`
-        is not an int.
+        `a` or `out` is no accepted array; `out` requires grad, or is given with a that does (whose
+        gradient is that of :mod:`gramian.torch`); `n_iter` is not an int.
     ValueError
         `a` has under 2 dimensions or holds NaN or infinity; `out` does not match or cannot be
         written; `n_iter` is negative.
@@ -143,6 +145,7 @@ def _gram_bound_and_gradient(a: Any, n_iter: int) -> tuple[Any, Any]:
     return bound.value, gradient.value
 
 
+@through_torch
 def spectral_norm_bounds(
     a: Any,
     *,
@@ -189,8 +192,8 @@ def spectral_norm_bounds(
     Raises
     ------
     TypeError
-        `a` is no accepted array, or requires grad while gradients are recorded; an option has the
-        wrong type.
+        `a` is no accepted array, or is inside torch.func or torch.compile (there
+        :mod:`gramian.torch` has a function); an option has the wrong type.
     ValueError
         `a` has under 2 dimensions or holds NaN or infinity; an option has a value that is not
         allowed.
@@ -245,6 +248,7 @@ def spectral_norm_bounds(
     return Bounds(lower.value, upper.value, converged.value != 0, n_iter, used, "rounding")
 
 
+@through_torch
 def spectral_norm(
     a: Any,
     *,
@@ -301,6 +305,7 @@ def spectral_norm(
     return result.value
 
 
+@through_torch
 def stable_rank(a: Any, *, check_finite: bool | None = None, out: Any = None) -> Any:
     r"""Stable rank :math:`\|a\|_F^2 / \|a\|_2^2`, a lower bound on the rank.
 

@@ -18,12 +18,14 @@ from ._conv_layer import Layer, checked_layer
 from ._conv_operator import Operator
 from ._conv_road import road_of
 from ._conv_symbol import UNIT, Kernel, brackets, half_grid, on_grid, same_kind, supremum
+from ._watched import through_torch
 
 # Up to this smaller side the dense matrix is bracketed as it stands.
 DENSE_SIDE = 1024
 SMALL = float(np.finfo(float).tiny) * 2
 
 
+@through_torch
 def conv_spectral_norm_bounds(
     weight: Any,
     *,
@@ -75,8 +77,8 @@ def conv_spectral_norm_bounds(
     Raises
     ------
     TypeError
-        `weight` is no accepted array, or requires grad while gradients are recorded; an option has
-        the wrong type.
+        `weight` is no accepted array, or is inside torch.func or torch.compile (there
+        :mod:`gramian.torch` has a function); an option has the wrong type.
     ValueError
         `weight` has not 3 to 5 dimensions, or holds NaN or infinity; `groups` does not divide its
         first dimension; `padding` is ``"same"`` with a stride or `transposed`; `padding_mode` is
@@ -128,10 +130,7 @@ def conv_spectral_norm_bounds(
     layer = checked_layer(
         checked.shape, input_size, stride, padding, padding_mode, dilation, groups, transposed
     )
-    if isinstance(rtol, bool | np.bool_) or not isinstance(rtol, Real):
-        raise TypeError(f"rtol is {rtol!r}; it must be a positive number")
-    if not 0 < float(rtol) < math.inf:
-        raise ValueError(f"rtol is {rtol!r}; it must be positive and finite")
+    checked_tolerance(rtol)
     _backend.for_device(checked.device)  # raises where there is none
     with checked.library.current(checked.device):
         taps, exponent = _scaled(checked, layer.groups)
@@ -142,6 +141,13 @@ def conv_spectral_norm_bounds(
         else:
             found = _one_size(taps, layer, layer.sizes, float(rtol))
         return _result(checked, found, exponent, float(rtol))
+
+
+def checked_tolerance(rtol: Any) -> None:
+    if isinstance(rtol, bool | np.bool_) or not isinstance(rtol, Real):
+        raise TypeError(f"rtol is {rtol!r}; it must be a positive number")
+    if not 0 < float(rtol) < math.inf:
+        raise ValueError(f"rtol is {rtol!r}; it must be positive and finite")
 
 
 def _scaled(checked: _arrays.Array, groups: int) -> tuple[_arrays.Array | None, int]:

@@ -12,6 +12,7 @@ import numpy as np
 from . import _arrays, _cpu, _inverse_root_gpu
 from ._polar import check_flag
 from ._rsvd_results import ConvergenceError
+from ._watched import through_torch
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class InverseRootInfo:
     float64: int
 
 
+@through_torch
 def inverse_root(
     a: Any,
     p: int,
@@ -105,8 +107,8 @@ def inverse_root(
         without an answer; ``residual`` is the largest of those that failed. `out` holds the same.
         On a GPU only where the call waits: see Notes.
     TypeError
-        `a` or `out` is no accepted array, or requires grad while gradients are recorded; an option
-        has the wrong type.
+        `a` or `out` is no accepted array; `out` requires grad, or is given with a that does (whose
+        gradient is that of :mod:`gramian.torch`); an option has the wrong type.
     ValueError
         `a` is not square, has under 2 dimensions or holds NaN or infinity; `out` does not match `a`
         or cannot be written; an option is out of range. Nothing is written in these cases.
@@ -204,6 +206,7 @@ def inverse_root(
     return result.value, InverseRootInfo(residual, condition, largest, steps, method, widened)
 
 
+@through_torch
 def sqrt_psd(
     a: Any,
     *,

@@ -16,8 +16,10 @@ from ._polar import (
     raise_unless_converged,
     report_arrays,
 )
+from ._watched import through_torch
 
 
+@through_torch
 def matrix_sign(
     a: Any,
     *,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import _arrays, _backend, _cpu, coefficients
+from ._watched import through_torch
 from .coefficients import Row
 
 _METHODS = ("auto", "standard", "gram")
@@ -43,6 +44,7 @@ class NewtonSchulzInfo:
     norm_bound: Any
 
 
+@through_torch
 def newton_schulz(
     x: Any,
     steps: int = 5,
@@ -112,8 +114,8 @@ def newton_schulz(
     Raises
     ------
     TypeError
-        `x` or `out` is no accepted array, or requires grad while gradients are recorded; an option
-        has the wrong type.
+        `x` or `out` is no accepted array; `out` requires grad, or is given with x that does (whose
+        gradient is that of :mod:`gramian.torch`); an option has the wrong type.
     ValueError
         `x` has under 2 dimensions or holds NaN or infinity; `out` does not match `x` or cannot be
         written; an option has a value that is not allowed. Nothing is written in these cases.
@@ -224,6 +226,7 @@ def _normalization(normalization: Any) -> tuple[str, float]:
     rule = coefficients._scale(normalization)
     if isinstance(normalization, str):
         return rule, 1.0
+    _arrays.refuse_gradient(normalization, "normalization")
     return "bound", float(normalization)  # checked by _scale
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from . import _arrays, _cpu
 from ._rsvd_results import ConvergenceError
+from ._watched import through_torch
 
 _SIDES = ("right", "left")
 _METHODS = ("auto", "svd")
@@ -43,6 +44,7 @@ class PolarInfo:
     rank: Any
 
 
+@through_torch
 def polar(
     x: Any,
     *,
@@ -98,8 +100,8 @@ def polar(
     Raises
     ------
     TypeError
-        `x` or `out` is no accepted array, or requires grad while gradients are recorded; an option
-        has the wrong type.
+        `x` or `out` is no accepted array; `out` requires grad, or is given with x that does (whose
+        gradient is that of :mod:`gramian.torch`); an option has the wrong type.
     ValueError
         `x` has under 2 dimensions or holds NaN or infinity; `out` does not match; an option has a
         value that is not allowed.

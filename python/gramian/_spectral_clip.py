@@ -17,6 +17,7 @@ from ._polar import (
     on_cpu,
     raise_unless_converged,
 )
+from ._watched import through_torch
 
 _KINDS = ("hard", "soft")
 
@@ -41,6 +42,7 @@ class SpectralClipInfo:
     method: Any
 
 
+@through_torch
 def spectral_clip(
     x: Any,
     max_norm: float,
@@ -87,8 +89,8 @@ def spectral_clip(
     Raises
     ------
     TypeError
-        `x` or `out` is no accepted array, or requires grad while gradients are recorded; an option
-        has the wrong type.
+        `x` or `out` is no accepted array; `out` requires grad, or is given with x that does (whose
+        gradient is that of :mod:`gramian.torch`); an option has the wrong type.
     ValueError
         `x` has under 2 dimensions or holds NaN or infinity; `max_norm` is not above 0 or not
         finite; `out` does not match; an option has a value that is not allowed.

@@ -282,7 +282,7 @@ def zeropower_via_newtonschulz5(G: Any, steps: int) -> Any:
     Raises
     ------
     TypeError
-        `G` is no torch tensor or requires grad; `steps` is no int.
+        `G` is no torch tensor; `steps` is no int.
     ValueError
         `steps` is not positive, or `G` has fewer than 2 dimensions.
 

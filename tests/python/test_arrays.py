@@ -288,9 +288,10 @@ def torch():
 @pytest.mark.thread_unsafe
 def test_requires_grad_is_never_silently_detached(torch):
     x = torch.randn(4, 6, requires_grad=True)
-    for bad in (x, torch.nn.Parameter(torch.randn(4, 6)), x * 2):
-        with pytest.raises(TypeError, match=r"x.*(?s:.*)(detach|no_grad)"):
-            gm.newton_schulz(bad)
+    for differentiable in (x, torch.nn.Parameter(torch.randn(4, 6)), x * 2):
+        assert gm.newton_schulz(differentiable).requires_grad
+        with pytest.raises(TypeError, match=r"a.*(?s:.*)(detach|no_grad)"):
+            gm.rsvd(differentiable, 2)
     q = gm.newton_schulz(x.detach())
     with torch.no_grad():
         p = gm.newton_schulz(x)
@@ -346,15 +347,18 @@ def test_torch_tensors_that_are_no_strided_memory(torch):
             gm.newton_schulz(bad)
 
 
-def test_fake_tensors_are_refused(torch):
+def test_fake_tensors_give_fake_tensors_or_are_refused(torch):
     """They have a shape and no values, as under torch.compile's tracing."""
     fake_tensor = pytest.importorskip("torch._subclasses.fake_tensor")
     with fake_tensor.FakeTensorMode() as mode:
         made_inside = torch.ones(3, 4)
-        with pytest.raises(TypeError, match=r"\bx\b"):
-            gm.newton_schulz(made_inside)
-    with pytest.raises(TypeError, match=r"\bx\b"):
-        gm.newton_schulz(mode.from_tensor(torch.ones(3, 4)))
+        assert type(gm.newton_schulz(made_inside)) is fake_tensor.FakeTensor
+        with pytest.raises(TypeError, match=r"\ba\b"):
+            gm.rsvd(made_inside, 2)
+    made_outside = mode.from_tensor(torch.ones(3, 4))
+    assert type(gm.newton_schulz(made_outside)) is fake_tensor.FakeTensor
+    with pytest.raises(TypeError, match=r"\ba\b"):
+        gm.rsvd(made_outside, 2)
 
 
 @pytest.mark.thread_unsafe
@@ -372,14 +376,15 @@ def test_forward_mode_tangents_are_never_silently_dropped(torch):
 
 @pytest.mark.thread_unsafe
 @pytest.mark.parametrize("transform", ["vmap", "jvp", "grad"])
-def test_tensors_inside_a_function_transform_are_refused(torch, transform):
+def test_tensors_inside_a_function_transform_are_refused_without_an_operator(torch, transform):
     x = torch.from_numpy(sample((2, 3, 4)))
+    norms = lambda t: gm.rsvd(t, 2).S  # noqa: E731
     calls = {
-        "vmap": lambda: torch.func.vmap(gm.newton_schulz)(x),
-        "jvp": lambda: torch.func.jvp(gm.newton_schulz, (x,), (torch.ones_like(x),)),
-        "grad": lambda: torch.func.grad(lambda t: gm.newton_schulz(t).sum())(x),
+        "vmap": lambda: torch.func.vmap(norms)(x),
+        "jvp": lambda: torch.func.jvp(norms, (x,), (torch.ones_like(x),)),
+        "grad": lambda: torch.func.grad(lambda t: norms(t).sum())(x),
     }
-    with pytest.raises(TypeError, match=r"\bx\b"):
+    with pytest.raises(TypeError, match=r"\ba\b"):
         calls[transform]()
 
 

@@ -160,7 +160,10 @@ def test_weight_that_is_not_finite_in_one_part_is_refused(owner, dtype, part, ba
             bounds(owner.array(weight, dtype), input_size=size)
 
 
-def test_tensor_that_requires_grad_is_refused():
+def test_tensor_that_requires_grad_gets_it():
     torch = pytest.importorskip("torch")
-    with pytest.raises(TypeError, match="weight requires grad"):
-        bounds(torch.ones(1, 1, 3, requires_grad=True))
+    weight = torch.ones(1, 1, 3, requires_grad=True)
+    found = bounds(weight)
+    found.upper.backward()
+    torch.testing.assert_close(weight.grad, torch.ones(1, 1, 3), atol=1e-3, rtol=0)
+    assert found.method == bounds(weight.detach()).method
