@@ -13,6 +13,7 @@ namespace py = pybind11;
 void bind_cuda_bounds(py::module_& m);
 void bind_cuda_inverse_root(py::module_& m);
 void bind_cuda_newton_schulz(py::module_& m);
+void bind_cuda_polar(py::module_& m);
 void bind_cuda_rsvd(py::module_& m);
 void bind_cuda_streaming(py::module_& m);
 
@@ -51,6 +52,7 @@ PYBIND11_MODULE(_cuda, m, pybind11::mod_gil_not_used()) {
   gramian::python::bind_cuda_bounds(m);
   gramian::python::bind_cuda_inverse_root(m);
   gramian::python::bind_cuda_newton_schulz(m);
+  gramian::python::bind_cuda_polar(m);
   gramian::python::bind_cuda_rsvd(m);
   gramian::python::bind_cuda_streaming(m);
 }

@@ -55,6 +55,23 @@ def inverse_root(
     stream: int,
     allocate: Callable[[int], object],
 ) -> tuple[int, list[int]]: ...
+def polar_by_svd(x: object, dtype: str, device: int) -> bool: ...
+def polar(
+    kind: str,
+    x: object,
+    out: object,
+    hermitian: object | None,
+    dtype: str,
+    right: bool,
+    tolerance: float,
+    bound: float,
+    lose_unconverged: bool,
+    check_finite: bool,
+    figures: object | None,
+    device: int,
+    stream: int,
+    allocate: Callable[[int], object],
+) -> None: ...
 def gram_bound(
     a: object,
     out: object,

@@ -6,13 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from . import _arrays, _cpu
+from . import _arrays, _cpu, _polar_gpu
 from ._polar import (
     PolarInfo,
-    check_finite_option,
     check_flag,
     check_tolerance,
-    on_cpu,
     raise_unless_converged,
     report_arrays,
 )
@@ -41,8 +39,8 @@ def matrix_sign(
     tol : float, optional
         On the residual, as for :func:`polar`.
     check_finite : bool or None, default None
-        Whether to look for NaN and infinity in `a`, and whether it is Hermitian. None: yes on the
-        CPU. False: neither; (a + a^H) / 2 is what counts.
+        Whether to look for NaN and infinity in `a`, and whether it is Hermitian, which waits for a
+        GPU. None: on the CPU only. False: neither; (a + a^H) / 2 is what counts.
     out : array, optional
         Where to put the result: `a`'s library, shape, dtype and device. It may overlap `a`.
     return_info : bool, default False
@@ -52,18 +50,19 @@ def matrix_sign(
     -------
     s : array of shape (..., n, n)
     info : PolarInfo
-        Only with `return_info`. ``"svd"`` as its method stands for eigenvectors here.
+        Only with `return_info`. ``"svd"`` as its method stands for eigenvectors here, on the CPU.
 
     Raises
     ------
-    TypeError, ValueError, ConvergenceError, NotImplementedError
+    TypeError, ValueError, ConvergenceError, ImportError
         As :func:`polar`; ValueError also where `a` is not square or not Hermitian.
 
     Notes
     -----
     An eigenvalue :math:`\lambda` next to zero makes the sign ill-conditioned: a relative error of
     :math:`\epsilon` in `a` turns it by :math:`\epsilon |\lambda|_{\max} / |\lambda|`. Cost as that
-    of :func:`polar` without the Hermitian factor.
+    of :func:`polar` without the Hermitian factor; on a GPU all products are Hermitian. What is said
+    there of GPUs holds here.
 
     References
     ----------
@@ -77,20 +76,35 @@ def matrix_sign(
     array([[0., 1.],
            [1., 0.]])
     """
-    checked = on_cpu(_arrays.matrices(a, "a"))
+    checked = _arrays.matrices(a, "a")
     if checked.shape[-1] != checked.shape[-2]:
         raise ValueError(f"a has shape {checked.shape}; its matrices must be square")
     tolerance = check_tolerance(tol)
-    finite = check_finite_option(check_finite)
+    finite = _polar_gpu.check_finite_option(check_finite, checked)
     check_flag(return_info, "return_info")
     if finite:
         check_hermitian(checked, "a")
     result = _arrays.output(out, checked)
-    reports = _cpu.matrix_sign(
-        checked.capsule(), result.capsule(), checked.dtype, tolerance, finite
-    )
+    reports: _polar_gpu.Reports | None
+    if _polar_gpu.on_gpu(checked):
+        default = _cpu.polar_tolerance(checked.dtype, *checked.shape[-2:])
+        reports = _polar_gpu.call(
+            "sign",
+            checked,
+            result,
+            default,
+            tolerance=tolerance,
+            finite=finite,
+            report=return_info,
+        )
+    else:
+        reports = _cpu.matrix_sign(
+            checked.capsule(), result.capsule(), checked.dtype, tolerance, finite
+        )
     if out is not None:
         result.written()
+    if reports is None:
+        return result.value
     raise_unless_converged(reports, result.value, tolerance, checked, "matrix_sign")
     if not return_info:
         return result.value
@@ -102,9 +116,7 @@ def check_hermitian(checked: _arrays.Array, name: str) -> None:
 
     A thousandth of all digits is allowed for, relative to the largest entry of the matrix.
     """
-    a = checked.library.to_numpy(checked.value)
-    if checked.dtype == "bfloat16":
-        a = (a.astype(np.uint32) << 16).view(np.float32)
+    a = _entries(checked)
     if a.size == 0:
         return
     if a.dtype == np.float16:
@@ -126,3 +138,12 @@ def check_hermitian(checked: _arrays.Array, name: str) -> None:
             f"{name} is not Hermitian: entries differ by up to {worst:.3g} from the conjugates of "
             f"their mirror images; pass ({name} + {name}^H) / 2 if that is meant"
         )
+
+
+def _entries(checked: _arrays.Array) -> np.ndarray:
+    """NumPy's array of the same numbers; bfloat16 as float32."""
+    if checked.dtype != "bfloat16":
+        return checked.host()
+    if checked.library.name == "torch":
+        return checked.library.to_host(checked.value.float())
+    return checked.host().astype(np.float32)

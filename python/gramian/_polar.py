@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _arrays, _cpu
+from . import _arrays, _cpu, _polar_gpu
 from ._rsvd_results import ConvergenceError
 from ._watched import through_torch
 
@@ -29,11 +29,12 @@ class PolarInfo:
         ``||I - G||_F / sqrt(r)``, ``G`` the Gram matrix of the factor on its shorter side ``r``.
         Where `rank` is less than ``r``: ``||G - G @ G||_F / sqrt(rank)``. 0 for a zero matrix.
     steps : array of int of shape (...)
-        Products of the matrix with a polynomial or average with its inverse. 0 for an SVD.
+        Products of the matrix with a polynomial or averages with its inverse. 0 for an SVD.
     method : array of str of shape (...)
         ``"polynomial"``, ``"gram"``: polynomial steps, on the matrix itself or on its Gram matrix;
         ``"newton"``: scaled Newton steps, then polynomials; ``"qr"``: these on the triangular
-        factor of a QR factorization; ``"svd"``: the last resort; ``"zero"``: nothing to do.
+        factor of a QR factorization; ``"svd"``: the last resort, and on a GPU the road of up to 64
+        rows or columns; ``"zero"``: nothing to do.
     rank : array of int of shape (...)
         Singular values above the cutoff.
     """
@@ -81,8 +82,8 @@ def polar(
     method : {"auto", "svd"}, default "auto"
         ``"auto"``: by bounds on the singular values, see Notes. ``"svd"``: always an SVD.
     check_finite : bool or None, default None
-        Whether to look for NaN and infinity in `x`. None: yes on the CPU. False: a matrix that
-        holds any becomes NaN throughout, and the others are not affected.
+        Whether to look for NaN and infinity in `x`, which waits for a GPU. None: on the CPU only.
+        False: a matrix that holds any becomes NaN throughout, and the others are not affected.
     out : array or (array, array), optional
         Where to put `u`, or `u` and `p`: `x`'s library, dtype and device. They may overlap `x`.
     return_info : bool, default False
@@ -108,8 +109,10 @@ def polar(
     ConvergenceError
         `tol` is not met, as when it is below what rounding allows. ``best`` holds what would have
         been returned without `return_info`, for the whole batch, and ``residual`` the largest.
+    ImportError
+        `x` lies on a GPU, and the CUDA module is not installed.
     NotImplementedError
-        `x` lies on a GPU.
+        ``method="svd"`` for larger matrices on a GPU than are decomposed there.
 
     Notes
     -----
@@ -125,6 +128,13 @@ def polar(
     Cost in multiply-adds of one product :math:`x^H x` (:math:`m^2 n`): 9 to 14 for well conditioned
     input far from square; about 22 where square, growing with the logarithm of the logarithm of the
     condition number.
+
+    On a GPU everything is computed in float64, whatever `x` holds: up to 64 rows or columns by
+    Jacobi rotations, an SVD, of which a block does one matrix; larger ones by polynomial steps
+    alone, which cost a product with `x` and two Hermitian ones each. The work is queued on the
+    caller's current stream and can be captured into a CUDA graph; it is waited for only with
+    `tol`, `return_info` or `check_finite`. Where it is not, nothing can be raised: a matrix whose
+    steps do not converge (none is known) becomes NaN.
 
     References
     ----------
@@ -146,12 +156,12 @@ def polar(
     >>> bool(np.allclose(u @ p, x)), bool(np.allclose(u.T @ u, np.eye(4)))
     (True, True)
     """
-    checked = on_cpu(_arrays.matrices(x, "x"))
+    checked = _arrays.matrices(x, "x")
     tolerance = check_tolerance(tol)
     right = choice(side, "side", _SIDES) == "right"
     always_svd = choice(method, "method", _METHODS) == "svd"
     wanted = check_flag(compute_hermitian, "compute_hermitian")
-    finite = check_finite_option(check_finite)
+    finite = _polar_gpu.check_finite_option(check_finite, checked)
     check_flag(return_info, "return_info")
     *batch, rows, cols = checked.shape
     order = cols if right else rows
@@ -166,23 +176,40 @@ def polar(
     if wanted:
         because = f"for {side} factors of {rows}x{cols} matrices of {checked.dtype}"
         hermitian = _arrays.output(outs[1], square, "out[1]", because=because)
-        if out is not None and np.may_share_memory(*map(_memory, (unitary, hermitian))):
+        if out is not None and _share_memory(unitary, hermitian):
             raise ValueError("out[0] and out[1] may share memory; each needs its own")
-    reports = _cpu.polar(
-        checked.capsule(),
-        unitary.capsule(),
-        hermitian and hermitian.capsule(),
-        checked.dtype,
-        right,
-        tolerance,
-        always_svd,
-        finite,
-    )
+    if _polar_gpu.on_gpu(checked):
+        if always_svd:
+            _polar_gpu.check_svd(checked)
+        reports = _polar_gpu.call(
+            "polar",
+            checked,
+            unitary,
+            _cpu.polar_tolerance(checked.dtype, rows, cols),
+            hermitian=hermitian,
+            right=right,
+            tolerance=tolerance,
+            finite=finite,
+            report=return_info,
+        )
+    else:
+        reports = _cpu.polar(
+            checked.capsule(),
+            unitary.capsule(),
+            hermitian and hermitian.capsule(),
+            checked.dtype,
+            right,
+            tolerance,
+            always_svd,
+            finite,
+        )
     if out is not None:
         unitary.written()
         if hermitian is not None:
             hermitian.written()
     result = unitary.value if hermitian is None else (unitary.value, hermitian.value)
+    if reports is None:
+        return result
     info = PolarInfo(**report_arrays(reports, checked))
     raise_unless_converged(reports, result, tolerance, checked, "polar")
     if not return_info:
@@ -190,17 +217,11 @@ def polar(
     return (result, info) if hermitian is None else (*result, info)
 
 
-def _memory(a: _arrays.Array) -> Any:
-    return a.library.to_numpy(a.value)
-
-
-def on_cpu(checked: _arrays.Array) -> _arrays.Array:
-    if checked.device != _arrays.CPU:
-        raise NotImplementedError(
-            f"the array lies on {checked.device[0]}:{checked.device[1]}, and this function is "
-            "computed on the CPU only; copy it there first"
-        )
-    return checked
+def _share_memory(a: _arrays.Array, b: _arrays.Array) -> bool:
+    """Of arrays on the CPU. (Those on a GPU are compared where their addresses are known.)"""
+    if a.device != _arrays.CPU:
+        return False
+    return np.may_share_memory(a.library.to_numpy(a.value), b.library.to_numpy(b.value))
 
 
 def choice(value: Any, name: str, allowed: tuple[str, ...]) -> str:
@@ -217,11 +238,6 @@ def check_flag(value: Any, name: str) -> bool:
     return bool(value)
 
 
-def check_finite_option(value: Any) -> bool:
-    """Whether to check, on the CPU."""
-    return True if value is None else check_flag(value, "check_finite")
-
-
 def check_tolerance(tol: Any) -> float:
     """The tolerance as a float; 0 for the default."""
     if tol is None:
@@ -234,10 +250,7 @@ def check_tolerance(tol: Any) -> float:
     return value
 
 
-Reports = list[tuple[str, int, int, float, bool]]
-
-
-def report_arrays(reports: Reports, like: _arrays.Array) -> dict[str, Any]:
+def report_arrays(reports: _polar_gpu.Reports, like: _arrays.Array) -> dict[str, Any]:
     """The attributes of :class:`PolarInfo`."""
     batch = like.shape[:-2]
     methods, steps, ranks, residuals, _ = zip(*reports, strict=True) if reports else ((),) * 5
@@ -249,13 +262,25 @@ def report_arrays(reports: Reports, like: _arrays.Array) -> dict[str, Any]:
     ]
     # [()]: a scalar where the batch has no dimensions.
     return {
-        "residual": like.library.from_numpy(residual, dtype),
+        "residual": figures_like(residual, dtype, like),
         **dict(zip(("steps", "method", "rank"), (a[()] for a in shaped), strict=True)),
     }
 
 
+def figures_like(values: np.ndarray, dtype: str, like: _arrays.Array) -> Any:
+    """NumPy's figures as an array of that library and device."""
+    if like.device == _arrays.CPU:
+        return like.library.from_numpy(values, dtype)
+    return like.put(values)
+
+
 def raise_unless_converged(
-    reports: Reports, best: Any, tolerance: float, of: _arrays.Array, function: str, factor: int = 1
+    reports: _polar_gpu.Reports,
+    best: Any,
+    tolerance: float,
+    of: _arrays.Array,
+    function: str,
+    factor: int = 1,
 ) -> None:
     """factor: the function's default tolerance as a multiple of polar's."""
     failed = [r[3] for r in reports if not r[4]]

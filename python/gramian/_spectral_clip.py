@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from . import _arrays, _cpu
+from . import _arrays, _cpu, _polar_gpu
 from ._polar import (
-    check_finite_option,
     check_flag,
     check_tolerance,
     choice,
-    on_cpu,
+    figures_like,
     raise_unless_converged,
 )
 from ._watched import through_torch
@@ -35,7 +34,8 @@ class SpectralClipInfo:
         max(c, sigma_1)**2``.
     method : array of str of shape (...)
         ``"unchanged"``: no singular value is above the bound; ``"gram"``: steps on the Gram matrix;
-        ``"eigenvectors"``: those of the Gram matrix; ``"svd"``.
+        ``"eigenvectors"``: those of the Gram matrix; ``"svd"``; on a GPU ``"polynomial"``: by polar
+        factors.
     """
 
     residual: Any
@@ -69,8 +69,8 @@ def spectral_clip(
         On the residual (see :class:`SpectralClipInfo`). Default: 4 times that of
         :func:`polar`.
     check_finite : bool or None, default None
-        Whether to look for NaN and infinity in `x`. None: yes on the CPU. False: a matrix that
-        holds any becomes NaN throughout, and the others are not affected.
+        Whether to look for NaN and infinity in `x`, which waits for a GPU. None: on the CPU only.
+        False: a matrix that holds any becomes NaN throughout, and the others are not affected.
     out : array, optional
         Where to put the result: `x`'s library, shape, dtype and device. It may overlap `x`.
     return_info : bool, default False
@@ -96,8 +96,8 @@ def spectral_clip(
         finite; `out` does not match; an option has a value that is not allowed.
     ConvergenceError
         `tol` is not met, as when it is below what rounding allows. ``best`` holds the result.
-    NotImplementedError
-        `x` lies on a GPU.
+    ImportError
+        `x` lies on a GPU, and the CUDA module is not installed.
 
     Notes
     -----
@@ -107,6 +107,11 @@ def spectral_clip(
     a quarter of its default, an SVD, in double. The error is a multiple of
     :math:`\sqrt{r}\,\epsilon \max(c, \sigma_1)`, the change that rounding `x` makes, times
     :math:`\sigma_1 / c` at most.
+
+    On a GPU: up to 64 rows or columns by an SVD. Larger, with :math:`x = h w`: hard
+    :math:`x - (I + s) (x - c w) / 2`, :math:`s` the sign of :math:`h - c I`, soft :math:`c` times
+    the part under `x` of the polar factor of :math:`(x, c I)`. Streams, graphs and `tol` as for
+    :func:`polar`.
 
     References
     ----------
@@ -120,27 +125,42 @@ def spectral_clip(
     array([[1. , 0. ],
            [0. , 0.5]])
     """
-    checked = on_cpu(_arrays.matrices(x, "x"))
+    checked = _arrays.matrices(x, "x")
     bound = _bound(max_norm)
     hard = choice(kind, "kind", _KINDS) == "hard"
     tolerance = check_tolerance(tol)
-    finite = check_finite_option(check_finite)
+    finite = _polar_gpu.check_finite_option(check_finite, checked)
     check_flag(return_info, "return_info")
     result = _arrays.output(out, checked)
-    told = _cpu.spectral_clip(
-        checked.capsule(), result.capsule(), checked.dtype, bound, hard, tolerance, finite
-    )
+    reports: _polar_gpu.Reports | None
+    if _polar_gpu.on_gpu(checked):
+        reports = _polar_gpu.call(
+            kind,
+            checked,
+            result,
+            4 * _cpu.polar_tolerance(checked.dtype, *checked.shape[-2:]),
+            tolerance=tolerance,
+            bound=bound,
+            finite=finite,
+            report=return_info,
+        )
+    else:
+        told = _cpu.spectral_clip(
+            checked.capsule(), result.capsule(), checked.dtype, bound, hard, tolerance, finite
+        )
+        reports = [(method, 0, 0, residual, good) for method, residual, good in told]
     if out is not None:
         result.written()
-    reports = [("", 0, 0, residual, good) for _, residual, good in told]
+    if reports is None:
+        return result.value
     raise_unless_converged(reports, result.value, tolerance, checked, "spectral_clip", 4)
     if not return_info:
         return result.value
     batch = checked.shape[:-2]
     dtype = _arrays.real_dtype(checked.dtype)
-    residual = np.array([r for _, r, _ in told], dtype).reshape(batch)
-    method = np.array([m for m, _, _ in told], np.str_).reshape(batch)[()]
-    return result.value, SpectralClipInfo(checked.library.from_numpy(residual, dtype), method)
+    residual = np.array([r for *_, r, _ in reports], dtype).reshape(batch)
+    method = np.array([m for m, *_ in reports], np.str_).reshape(batch)[()]
+    return result.value, SpectralClipInfo(figures_like(residual, dtype, checked), method)
 
 
 def _bound(max_norm: Any) -> float:

@@ -105,17 +105,17 @@ def test_batches_out_and_overlap():
 
 
 def test_results_are_of_the_library_of_the_input(xp):
-    if xp.on_gpu:
-        pytest.skip("on the CPU only so far")
     a = hermitian("gaussian_square", "float32")
     s = gm.matrix_sign(xp.array(a))
     xp.check_result(s, a.shape, "float32")
-    assert np.array_equal(xp.numpy(s), gm.matrix_sign(a))
+    want = gm.matrix_sign(a)
+    if xp.on_gpu:  # which has roads of its own
+        assert np.abs(xp.numpy(s) - want).max() <= default_tolerance(a) * np.linalg.cond(a)
+    else:
+        assert np.array_equal(xp.numpy(s), want)
 
 
 def test_half_precision(owner):
-    if owner.on_gpu:
-        pytest.skip("on the CPU only so far")
     a = hermitian("minus_ones", "float64")
     for half in owner.halves:
         s = gm.matrix_sign(owner.array(a, half))

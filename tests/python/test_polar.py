@@ -240,9 +240,7 @@ def test_out():
     assert np.array_equal(memory[0, 3:67, 2:66], want_p)
 
 
-def test_half_precision_is_computed_in_float32(owner):
-    if owner.on_gpu:
-        pytest.skip("on the CPU only so far")
+def test_half_precision_is_computed_in_more(owner):
     x = matrices.build("gaussian_tall", 2)
     for half in owner.halves:
         given_x = owner.array(x, half)
@@ -259,15 +257,18 @@ def test_half_precision_is_computed_in_float32(owner):
 
 
 def test_results_are_of_the_library_of_the_input(xp):
-    if xp.on_gpu:
-        pytest.skip("on the CPU only so far")
     x = matrices.build("gaussian_small", 0, "float32")
     u, p, info = gm.polar(xp.array(x), return_info=True)
     xp.check_result(u, x.shape, "float32")
     xp.check_result(p, (7, 24, 24), "float32")
     want = gm.polar(x)
-    assert np.array_equal(xp.numpy(u), want[0])
-    assert np.array_equal(xp.numpy(p), want[1])
+    if xp.on_gpu:  # which has roads of its own
+        bound = default_tolerance(x) * np.linalg.cond(x).max()
+        assert np.abs(xp.numpy(u) - want[0]).max() <= bound
+        assert np.abs(xp.numpy(p) - want[1]).max() <= bound * np.abs(want[1]).max()
+    else:
+        assert np.array_equal(xp.numpy(u), want[0])
+        assert np.array_equal(xp.numpy(p), want[1])
     xp.check_result(info.residual, (7,), "float32")
 
 

@@ -151,8 +151,6 @@ def test_bounds_far_from_the_matrix(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_half_precision_and_libraries(owner, kind):
-    if owner.on_gpu:
-        pytest.skip("on the CPU only so far")
     x = matrices.build("gaussian_wide", 0)
     for dtype in (*owner.halves, "float32"):
         given_x = owner.array(x, dtype)
