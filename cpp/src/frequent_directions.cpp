@@ -57,7 +57,38 @@ void FrequentDirections::keep_units() {
   if (decay_ == 1 || !(f.squares > 0) || f.squares > small) return;
   settle();
   if (f.squares > 0 && f.squares < small)
-    rescale(static_cast<int>(f.exponent) + std::ilogb(f.squares) / 2);
+    rescale(std::max(static_cast<int>(f.exponent) + std::ilogb(f.squares) / 2, least_exponent()));
+}
+
+/// The least exponent of units that hold the square of the mean: the scatter may decay far below.
+int FrequentDirections::least_exponent() const {
+  constexpr int large = 400;
+  int relative = 0;
+  if (mean_) std::frexp(largest_of(mean_, reals_), &relative);
+  return mean_ && relative != 0 ? static_cast<int>(figures_.exponent) + relative - large
+                                : -1000000000;
+}
+
+/// As if `steps` rows of zeros had come, in parts that leave no row without digits: each rescales.
+/// Rows that end up below `least` are nothing beside what comes, and then the rest goes at once.
+void FrequentDirections::age(double steps, int least) {
+  SketchFigures& f = figures_;
+  if (decay_ == 1) {
+    f.steps += steps;
+    return;
+  }
+  const double most = std::max(1.0, std::floor(-400 / std::log2(decay_)));
+  while (steps > 0) {
+    const double part = f.exponent < least ? steps : std::min(steps, most);
+    const double factor = std::pow(decay_, part);
+    f.steps += part;
+    f.squares *= factor;
+    f.squares_low *= factor;
+    multiply(f.weight, f.weight_low, factor);
+    f.offsets = rounding::raise(f.offsets * factor);
+    settle();
+    steps -= part;
+  }
 }
 
 /// Nothing but zeros was seen: there is no unit yet.
@@ -155,7 +186,7 @@ void FrequentDirections::settle() {
   if (top > 0) {
     int relative = 0;
     std::frexp(top, &relative);
-    rescale(static_cast<int>(f.exponent) + relative);
+    rescale(std::max(static_cast<int>(f.exponent) + relative, least_exponent()));
   }
 }
 
@@ -213,29 +244,26 @@ void FrequentDirections::merge(FrequentDirections& other) {
   if (g.steps == 0) return;
   other.settle();
   const bool empty = f.steps == 0 || blank();
-  f.steps += g.steps;
-  const double factor = decay_ == 1 ? 1 : std::pow(decay_, g.steps);
-  f.squares *= factor;
-  f.squares_low *= factor;
-  multiply(f.weight, f.weight_low, factor);
-  f.offsets = rounding::raise(f.offsets * factor);
   settle();
-  if (other.blank()) other.rescale(static_cast<int>(f.exponent));
-  // Room for one bit more, which the difference of two means may need.
-  const double larger = empty ? g.exponent : std::max(f.exponent, g.exponent);
-  rescale(1 + static_cast<int>(larger));
-  other.rescale(1 + static_cast<int>(larger));
   if (mean_ && f.weight > 0 && g.weight > 0) {
+    if (other.blank()) other.rescale(static_cast<int>(f.exponent));
+    // Room for one bit more, which the difference of two means may need.
+    rescale(1 + static_cast<int>(empty ? g.exponent : std::max(f.exponent, g.exponent)));
+    const int shift = static_cast<int>(g.exponent - f.exponent);
+    const PowerOfTwo<double, double> power(shift);
+    const double its_error = scaled_up(g.mean_error, shift);
     double* to = row(filled());
-    for (index_t j = 0; j < reals_; ++j) to[j] = other.mean_[j] - mean_[j];
-    const double part = g.weight / (f.weight + g.weight);
+    for (index_t j = 0; j < reals_; ++j) to[j] = power(other.mean_[j]) - mean_[j];
+    // The row between the means decays with those before it, which may be all that is left.
+    const double fade = decay_ == 1 ? 1 : std::pow(decay_, g.steps);
+    const double part = g.weight / (f.weight * fade + g.weight);
     const double between = std::sqrt(f.weight * part);
     const double moved = std::sqrt(dot(to, to, reals_));
     for (index_t j = 0; j < reals_; ++j) mean_[j] += part * to[j];
     const double length = std::sqrt(dot(mean_, mean_, reals_));
-    const double off = between * (f.mean_error + g.mean_error);
+    const double off = between * (f.mean_error + its_error);
     f.offsets = rounding::raise(f.offsets + off * off);
-    f.mean_error = rounding::raise((1 - part) * f.mean_error + part * g.mean_error +
+    f.mean_error = rounding::raise((1 - part) * f.mean_error + part * its_error +
                                    rounding::u * (8 * part * moved + 2 * length));
     // Where the means agree there is nothing between them, and no row to spend on it.
     if (moved > 0 && between > 0) {
@@ -243,11 +271,15 @@ void FrequentDirections::merge(FrequentDirections& other) {
       shrink_if_full();
     }
   } else if (mean_ && g.weight > 0) {
+    rescale(static_cast<int>(g.exponent));
     std::copy_n(other.mean_, reals_, mean_);
     f.mean_error = g.mean_error;
   }
-  // Shrinking may have made the units smaller.
-  if (f.exponent < g.exponent) rescale(static_cast<int>(g.exponent));
+  // Entries of rows yet to come are above 2^-1074, their weights above 2^-200.
+  age(g.steps, (other.blank() ? -1200 : static_cast<int>(g.exponent)) - 1100);
+  if (other.blank()) other.rescale(static_cast<int>(f.exponent));
+  // Units that hold both; those of rows long gone say nothing.
+  if (empty || f.exponent < g.exponent) rescale(static_cast<int>(g.exponent));
   other.rescale(static_cast<int>(f.exponent));
   add_rounded(f.weight, f.weight_low, g.weight);
   add_rounded(f.weight, f.weight_low, g.weight_low);

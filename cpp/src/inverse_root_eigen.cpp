@@ -108,12 +108,13 @@ void EigenRoot<D>::run(Context& ctx, const RootTask& task, Workspace workspace,
   figures.eigenvalue = magnitude > 0 ? values[0] / magnitude : 0.0;
   const double shift = task.ridge * std::max(largest, 0.0);
   const double cutoff = n * unit_roundoff<double> * (magnitude + shift);
-  // What rounding of the input may have put below zero counts as zero.
-  if (values[0] < -n * task.stored_roundoff * magnitude)
-    figures.failure = RootFailure::negative;
-  else if (!(std::max(values[0], 0.0) + shift > cutoff))
-    figures.failure = RootFailure::singular;
-  for (index_t i = 0; i < n_; ++i) values[i] = std::max(values[i], 0.0) + shift;
+  // What rounding of the input may have put below zero counts as zero; the ridge may lift the rest.
+  if (values[0] < 0 && values[0] >= -n * task.stored_roundoff * magnitude)
+    for (index_t i = 0; i < n_; ++i) values[i] = std::max(values[i], 0.0);
+  const bool negative = values[0] < 0;
+  for (index_t i = 0; i < n_; ++i) values[i] += shift;
+  if (!(values[0] > cutoff))
+    figures.failure = negative ? RootFailure::negative : RootFailure::singular;
   if (figures.failure == RootFailure::none) figures.condition = values[n_ - 1] / values[0];
 
   // to <- V f(Lambda) V^H for f(lambda) = lambda^power, zero where lambda <= zero.

@@ -132,7 +132,7 @@ bool IteratedRoot<T>::iterate(Context& ctx, const Products& products, const Root
   const double tol = std::sqrt(n) * (task.tol > 0 ? task.tol / 2 : rounding);
   constexpr int most_steps = 64;
   const IterationResult result =
-      p == 1 ? inverse_itself(ctx, buffers, top)
+      p == 1 ? inverse_itself(buffers, top)
              : iteration.run(m, t, x, spare, p, top, lower, tol, most_steps);
   figures.steps = result.steps;
   if (!result.converged) return false;
@@ -153,14 +153,16 @@ bool IteratedRoot<T>::iterate(Context& ctx, const Products& products, const Root
 }
 
 template <class T>
-IterationResult IteratedRoot<T>::inverse_itself(Context& ctx, Buffers& buffers, double top) const {
+IterationResult IteratedRoot<T>::inverse_itself(Buffers& buffers, double top) const {
   IterationResult result;
   result.steps = 1;
   Context serial(1, false);
   const MatrixView<const T> a{buffers.a, n_, n_, ld_, 1};
   const MatrixView<const T> x{buffers.x, n_, n_, ld_, 1};
   std::copy_n(buffers.a, entries_, buffers.x);
-  if (!invert_hermitian(ctx, buffers.x, n_, ld_, buffers.rest)) return result;
+  // Not by halves: I - A X would grow with the square of kappa, as the error of X is none that
+  // comes of an error in a factor.
+  if (!inverse_whole(buffers.x, n_, ld_)) return result;
   result.top = top > 0 ? top : frobenius_norm<T>(serial, a, buffers.partial);
   result.floor = 1 / frobenius_norm<T>(serial, x, buffers.partial);
   result.converged = result.floor > 0 && std::isfinite(result.floor);

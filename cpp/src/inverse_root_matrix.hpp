@@ -55,7 +55,7 @@ class IteratedRoot {
   bool iterate(Context& ctx, const Products& products, const RootTask& task, Buffers& buffers,
                RootFigures& figures);
   /// p = 1: by Cholesky's factors.
-  IterationResult inverse_itself(Context& ctx, Buffers& buffers, double top) const;
+  IterationResult inverse_itself(Buffers& buffers, double top) const;
 
   index_t n_;
   int threads_;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <complex>
+#include <vector>
 
 #include "gramian/start_vector.hpp"
 #include "polar_lapack.hpp"
@@ -94,6 +95,74 @@ double smallest_of_gram(const T* g, index_t m, index_t ld, T* room, double* doub
   const double estimate = 0.7 / std::sqrt(growth);
   const double sure = 1 / window_norm(room, m, m, ld, true);
   return std::max(sure, estimate);
+}
+
+/// x^H y down two columns `step` apart in memory, compensated (Neumaier): sums in double whose
+/// error does not grow with their length.
+template <class T>
+wide_t<T> careful_dot(const T* x, const T* y, index_t count, index_t step) {
+  using D = wide_t<T>;
+  D sum{};
+  D lost{};
+  const auto add = [](double& s, double& c, double v) {
+    const double t = s + v;
+    c += std::abs(s) >= std::abs(v) ? (s - t) + v : (v - t) + s;
+    s = t;
+  };
+  for (index_t i = 0; i < count; ++i) {
+    const D v = conjugate(static_cast<D>(x[i * step])) * static_cast<D>(y[i * step]);
+    if constexpr (is_complex_v<T>) {
+      auto* const s = reinterpret_cast<double*>(&sum);
+      auto* const c = reinterpret_cast<double*>(&lost);
+      add(s[0], c[0], v.real());
+      add(s[1], c[1], v.imag());
+    } else {
+      add(sum, lost, v);
+    }
+  }
+  return sum + lost;
+}
+
+/// ||I - G||_F / sqrt(m), or ||G - G^2||_F / sqrt(rank), for the Gram matrix G of the columns of w.
+/// Slow, for where faster sums leave doubt. g and e: room for m x m entries, rows ld apart; G - I
+/// is left in g.
+template <class T>
+double careful_residual(Context& ctx, MatrixView<const T> w, index_t rank, T* g, T* e, index_t ld) {
+  const index_t m = w.cols;
+  const bool full = rank == m;
+  // Of I - G, whose entries are small: rounding them to T changes nothing.
+  ctx.run(m, [&](index_t i, int) {
+    for (index_t j = 0; j < m; ++j)
+      g[i * ld + j] = static_cast<T>(careful_dot(w.data + i, w.data + j, w.rows, w.row_stride) -
+                                     wide_t<T>(full && i == j ? 1.0 : 0.0));
+  });
+  if (!full)
+    ctx.run(m, [&](index_t i, int) {
+      for (index_t j = 0; j < m; ++j)
+        e[i * ld + j] = static_cast<T>(careful_dot(g + i, g + j, m, ld) -
+                                       static_cast<wide_t<T>>(g[i * ld + j]));
+    });
+  double squares = 0;
+  for (index_t i = 0; i < m; ++i)
+    for (index_t j = 0; j < m; ++j) squares += squared((full ? g : e)[i * ld + j]);
+  if (!full)
+    for (index_t i = 0; i < m; ++i) g[i * ld + i] -= real_t<T>(1);
+  return std::sqrt(squares / static_cast<double>(rank));
+}
+
+/// W <- W (I - E / 2) with E = G - I in e, small: one cubic step, of which only the correction
+/// rounds.
+template <class T>
+void orthogonalize(Context& ctx, MatrixView<T> w, const T* e, index_t ld) {
+  ctx.run(w.rows, [&](index_t i, int) {
+    T* const row = w.data + i * w.row_stride;
+    std::vector<T> old(row, row + w.cols);
+    for (index_t j = 0; j < w.cols; ++j) {
+      T sum{};
+      for (index_t k = 0; k < w.cols; ++k) sum += old[static_cast<std::size_t>(k)] * e[k * ld + j];
+      row[j] -= sum / real_t<T>(2);
+    }
+  });
 }
 
 }  // namespace gramian::detail

@@ -330,6 +330,8 @@ class _Torch:
 
 def refuse_gradient(value: Any, name: str) -> None:
     """Raises TypeError for a number that is a torch tensor whose gradient would be lost."""
+    if isinstance(value, int | float):  # or one that torch.compile does not know, but its type
+        return
     if getattr(value, "requires_grad", False) and sys.modules["torch"].is_grad_enabled():
         raise TypeError(f"{name} requires grad, and it gets no gradient; pass {name}.detach()")
 

@@ -141,6 +141,7 @@ class BlockOja(StreamingEstimator):
         return int(_BLOCK)
 
     _dtypes = REAL + COMPLEX
+    _wide = True
 
     def _initial(self, seed: int, dtype: str = "float64") -> State:
         d, k = int(self.n_features), int(self.n_components)

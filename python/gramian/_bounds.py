@@ -426,13 +426,14 @@ def _tolerance(rtol: Any) -> float:
     allowed = "it must be a positive number"
     if isinstance(rtol, bool | np.bool_ | str):
         raise TypeError(f"rtol is {rtol!r}; {allowed}")
+    _arrays.refuse_gradient(rtol, "rtol")
     try:
         number = float(rtol)
     except OverflowError as error:
         raise ValueError(f"rtol is {rtol!r}; {allowed}") from error
     except (TypeError, ValueError) as error:
         raise TypeError(f"rtol is {rtol!r}; {allowed}") from error
-    if not (number > 0 and math.isfinite(number)):
+    if not 0 < number < math.inf:
         raise ValueError(f"rtol is {rtol!r}; {allowed}")
     return number
 

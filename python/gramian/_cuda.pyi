@@ -117,3 +117,134 @@ def two_sided_read(
     stream: int,
     allocate: Callable[[int], object],
 ) -> None: ...
+def direct_limit(device: int) -> int: ...
+
+direct_looks: int
+direct_squares: int
+
+def direct_svd(
+    a: object,
+    dtype: str,
+    z: object,
+    y: object,
+    w: object,
+    figures: object,
+    seed: int,
+    first: int,
+    last: int,
+    reads: int,
+    ritz: bool,
+    ends: bool,
+    u: object | None,
+    s: object | None,
+    v: object | None,
+    sign_of_v: bool,
+    device: int,
+    stream: int,
+    allocate: Callable[[int], object],
+) -> None: ...
+
+direct_values: int
+
+def heavy_update(
+    features: int,
+    most: int,
+    heavy: object,
+    heavy_squares: object,
+    vectors: object,
+    figures: object,
+    rows: object,
+    dtype: str,
+    weights: object | None,
+    device: int,
+    stream: int,
+    allocate: Callable[[int], object],
+) -> None: ...
+def sketch_update(
+    features: int,
+    size: int,
+    decay: float,
+    decayed: bool,
+    held: object,
+    factors: object,
+    totals: object,
+    filled: int,
+    rows: object,
+    dtype: str,
+    weights: object | None,
+    device: int,
+    stream: int,
+    allocate: Callable[[int], object],
+) -> int: ...
+def small_cholesky(
+    gram: object,
+    triangle: object,
+    inverse: object,
+    figures: object,
+    least: float,
+    shift: float,
+    device: int,
+    stream: int,
+) -> None: ...
+def small_jacobi(
+    triangle: object,
+    values: object,
+    vectors: object,
+    divided: object,
+    figures: object,
+    tolerance: float,
+    device: int,
+    stream: int,
+) -> None: ...
+def small_values(
+    grams: object, values: object, figures: object, device: int, stream: int
+) -> None: ...
+def stream_decay(
+    weights: object | None, decayed: object, rows: int, decay: float, device: int, stream: int
+) -> None: ...
+def stream_finish(
+    step: str,
+    features: int,
+    live: int,
+    decay: float,
+    vectors: object,
+    gathered: object,
+    figures: object,
+    totals: object,
+    position: Sequence[int],
+    device: int,
+    stream: int,
+    allocate: Callable[[int], object],
+) -> list[int]: ...
+def stream_gather(
+    features: int,
+    columns: int,
+    decay: float,
+    vectors: object,
+    gathered: object,
+    totals: object,
+    sums: object | None,
+    rows: object,
+    dtype: str,
+    weights: object | None,
+    device: int,
+    stream: int,
+    allocate: Callable[[int], object],
+) -> None: ...
+def stream_update(
+    step: str,
+    features: int,
+    live: int,
+    decay: float,
+    vectors: object,
+    gathered: object,
+    figures: object,
+    totals: object,
+    position: Sequence[int],
+    rows: object,
+    dtype: str,
+    weights: object | None,
+    device: int,
+    stream: int,
+    allocate: Callable[[int], object],
+) -> list[int]: ...

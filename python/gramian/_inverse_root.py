@@ -127,9 +127,9 @@ def inverse_root(
     most :math:`32 \sqrt n\, u\, (p + \kappa)`. Where :math:`\sqrt n\, u\, \kappa > 1/32` in
     float32, matrices are computed in float64 and rounded.
 
-    The iteration takes p up to 8, and in float64 from n = 256 on matrices well conditioned enough
-    for it to be the faster way; the rest goes by eigenvectors in float64. Cost: some
-    15 to 40 Hermitian products of :math:`n^3` floating-point operations, or one eigendecomposition.
+    The iteration takes p up to 8 where :math:`\sqrt n\, u\, \kappa \le 1/32`; the rest goes by
+    eigenvectors in float64. Cost: some 15 to 40 Hermitian products of :math:`n^3` floating-point
+    operations, for p = 1 one inverse, or one eigendecomposition.
     Memory besides `a` and the result: :math:`5 n^2` elements of the precision computed in, for
     each thread where matrices are small; as much again in float64 and LAPACK's :math:`3 n^2` where
     eigenvectors are computed.
@@ -335,15 +335,17 @@ def _root(p: Any) -> int:
 
 
 def _number(value: Any, name: str, allowed: str) -> float:
-    wrong = f"{name} is {value!r}; it must be {allowed}"
-    if isinstance(value, bool | np.bool_ | str | bytes):
-        raise TypeError(wrong)
+    _arrays.refuse_gradient(value, name)
     try:
+        if isinstance(value, bool | np.bool_ | str | bytes):
+            raise TypeError
         number = float(value)
     except (TypeError, ValueError):
-        raise TypeError(wrong) from None
-    if not (math.isfinite(number) and number >= 0):
-        raise ValueError(wrong)
+        raise TypeError(f"{name} is {value!r}; it must be {allowed}") from None
+    except OverflowError:
+        raise ValueError(f"{name} is {value!r}; it must be {allowed}") from None
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{name} is {value!r}; it must be {allowed}")
     return number
 
 
@@ -367,10 +369,8 @@ def _check_finite(check_finite: Any, a: _arrays.Array) -> bool:
 
 def _is_zero(a: _arrays.Array, index: int) -> bool:
     """Whether matrix `index` of the batch is zero."""
-    values = a.library.to_numpy(a.value)
-    if a.dtype == "bfloat16":
-        values = values & 0x7FFF
-    return not values[np.unravel_index(index, values.shape[:-2])].any()
+    matrix = a.value[tuple(int(i) for i in np.unravel_index(index, a.shape[:-2]))]
+    return not bool((matrix != 0).any())
 
 
 def _raise_for(

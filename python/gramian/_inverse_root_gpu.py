@@ -145,11 +145,13 @@ class _Eigenvectors:
         shift = request.ridge * np.maximum(largest, 0.0)
         cutoff = n * _ROUNDOFF * (magnitude + shift)
         self.eigenvalue = values[:, 0] / np.where(magnitude > 0, magnitude, 1.0)
-        negative = values[:, 0] < -n * _STORED_ROUNDOFF[a.dtype] * magnitude
-        # What rounding of the input may have put below zero counts as zero.
-        lifted = np.maximum(values, 0.0) + shift[:, None]
-        singular = ~(lifted[:, 0] > cutoff)
-        good = ~(negative | singular)
+        # What rounding of the input may have put below zero counts as zero; the ridge may lift the
+        # rest.
+        below = values[:, 0] < -n * _STORED_ROUNDOFF[a.dtype] * magnitude
+        kept = np.where(below[:, None], values, np.maximum(values, 0.0))
+        lifted = kept + shift[:, None]
+        good = lifted[:, 0] > cutoff
+        negative, singular = below & ~good, ~below & ~good
         self.condition = np.full(len(values), np.inf)
         self.condition[good] = lifted[good, -1] / lifted[good, 0]
         self.largest = np.ldexp(largest, exponent)

@@ -245,7 +245,7 @@ def check_tolerance(tol: Any) -> float:
     if isinstance(tol, bool | np.bool_) or not isinstance(tol, int | float | np.number):
         raise TypeError(f"tol is {tol!r}; it must be None or a number above 0")
     value = float(tol)
-    if not (value > 0 and math.isfinite(value)):
+    if not 0 < value < math.inf:
         raise ValueError(f"tol is {tol!r}; it must be finite and above 0")
     return value
 

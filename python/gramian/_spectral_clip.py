@@ -167,6 +167,6 @@ def _bound(max_norm: Any) -> float:
     if isinstance(max_norm, bool | np.bool_) or not isinstance(max_norm, int | float | np.number):
         raise TypeError(f"max_norm is {max_norm!r}; it must be a number above 0")
     value = float(max_norm)
-    if not (value > 0 and math.isfinite(value)):
+    if not 0 < value < math.inf:
         raise ValueError(f"max_norm is {max_norm!r}; it must be finite and above 0")
     return value

@@ -32,7 +32,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from . import _arrays, _streaming_gpu
+from . import _streaming_gpu
 from ._bounds import _seed as seed_of
 from ._rsvd_rows import scaled
 from ._streaming_batch import (
@@ -48,8 +48,7 @@ from ._streaming_params import Parameters, same
 
 State = dict[str, Any]
 
-_FORMAT = 1
-
+_FORMAT = 2  # goes up whenever what a state holds changes
 # Entries beyond 2^50 make the base change its unit: float32 holds products of four such numbers.
 _ORDINARY = 50
 
@@ -73,10 +72,8 @@ class StreamingEstimator(Parameters):
 
     n_features: int
     rng: Any
-
     _state: State | None = None
     _results: list[Any] | None = None  # the results once they were asked for
-
     # ---- What a subclass gives ----------------------------------------------------------------
 
     def _block_rows(self) -> int:
@@ -93,6 +90,7 @@ class StreamingEstimator(Parameters):
     def _update(self, state: State, rows: Any, weights: Any) -> None:
         raise NotImplementedError
 
+    _wide = False  # whether rows are scaled in double precision: decay may leave but small ones
     _checks_on_the_way = False
 
     def _update_unchecked(self, state: State, rows: Any, weights: Any) -> bool:
@@ -214,7 +212,8 @@ class StreamingEstimator(Parameters):
 
     def _fresh(self, batch: Batch) -> State:
         kept = max(1, self._block_rows() - 1)
-        pending = np.zeros((kept, batch._value.shape[1]), compute_name(batch.dtype))
+        name = wide_name(batch.dtype) if self._wide else compute_name(batch.dtype)
+        pending = np.zeros((kept, batch._value.shape[1]), name)
         state: State = {
             "dtype": batch.dtype,
             "library": batch.library,
@@ -229,6 +228,8 @@ class StreamingEstimator(Parameters):
 
     def _take(self, state: State, rows: Any, weights: Any, top: float) -> None:
         self._choose_exponent(state, top)
+        wide = self._wide and state["exponent"]
+        rows = rows.astype(wide_name(state["dtype"]), copy=False) if wide else rows
         rows = scaled(rows, -state["exponent"])
         state["n_samples"] += len(rows)
         block, held = self._block_rows(), state["n_pending"]
@@ -295,7 +296,7 @@ class StreamingEstimator(Parameters):
         assert self._state is not None
         if _streaming_gpu.is_here(self._state):
             return _streaming_gpu.as_given(self._state, values)
-        library = next(k for k in _arrays.LIBRARIES if k.name == self._state["library"])
+        library = _streaming_gpu.library_of(self._state)
         dtype = self._state["dtype"]
         return library.from_numpy(values, dtype if values.dtype.kind == "c" else real_name(dtype))
 
@@ -304,7 +305,7 @@ class StreamingEstimator(Parameters):
         """Rows of nonzero weight seen so far."""
         if self._state is None:
             self._finished()
-            raise AssertionError
+        assert self._state is not None
         if _streaming_gpu.is_here(self._state):
             return _streaming_gpu.samples(self._state)
         return int(self._state["n_samples"])
@@ -386,12 +387,11 @@ class StreamingEstimator(Parameters):
         if _streaming_gpu.is_here(self._state):
             return self._gpu_bytes(batch)
         block = self._block_rows()
-        # A piece with its converted, scaled and weighted copies; pending rows, joined and copied;
-        # the state, its copy while a batch is checked, and one for a reading.
+        # A piece with its copies (converted, scaled, weighted); pending rows, joined, copied; the
+        # state, its copy while a batch is checked, and one for a reading.
         piece = min(batch, max(1, PIECE_ENTRIES // d))
         wide = "float64" if self._state is None else wide_name(self._state["dtype"])
-        initial = self._initial(0, wide)
-        own = sum(v.nbytes for v in initial.values() if isinstance(v, np.ndarray))
+        own = sum(getattr(v, "nbytes", 0) for v in self._initial(0, wide).values())
         rows = 8 * d * (4 * piece + 6 * block) + self._scratch_bytes(piece)
         return np.dtype(wide).itemsize // 8 * rows + 24 * batch + 3 * own
 

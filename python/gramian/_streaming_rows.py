@@ -12,6 +12,7 @@ class RowByRowEstimator(StreamingEstimator):
     """Rows go on at once, and results are the fields of what `_finish` returns."""
 
     _dtypes = REAL + COMPLEX
+    _wide = True
 
     def _block_rows(self) -> int:
         # No row waits outside the state.

@@ -265,14 +265,15 @@ def _scale(normalization: object) -> str:
         if normalization not in ("schatten", "frobenius"):
             raise ValueError(f"normalization={normalization!r} is unknown; {allowed}")
         return normalization
-    if getattr(normalization, "ndim", None) == 0 and hasattr(normalization, "item"):
+    known = isinstance(normalization, int | float)  # or inside torch.compile, its type is
+    if not known and getattr(normalization, "ndim", None) == 0 and hasattr(normalization, "item"):
         normalization = normalization.item()  # a norm as NumPy and torch return it
     if isinstance(normalization, bool) or not isinstance(normalization, Real):
         raise TypeError(
             f"normalization={normalization!r} is of type {type(normalization).__name__}; {allowed}"
         )
     bound = _float("normalization", normalization)
-    if not (bound > 0.0 and math.isfinite(bound)):
+    if not 0.0 < bound < math.inf:
         raise ValueError(f"normalization={normalization!r} is not allowed; {allowed}")
     return "schatten"
 

@@ -333,3 +333,12 @@ def test_sizes_whose_vectors_do_not_fit_into_shared_memory(torch):
     truth = (d + 0.1 * d[-1]) ** -0.5
     assert float((x.diagonal().real / truth - 1).abs().max()) <= 1e-6
     assert float((x - torch.diag(x.diagonal())).abs().max()) == 0
+
+
+@pytest.mark.parametrize("p", [2, 8, 9, 50])
+def test_a_ridge_may_lift_negative_eigenvalues_for_every_p(torch, p):
+    a = on_gpu(torch, np.diag([1.0, 0.5, -0.05]))
+    x = gm.inverse_root(a, p, ridge=0.1, return_info=True)[0].cpu().numpy()
+    np.testing.assert_allclose(np.diag(x), np.array([1.1, 0.6, 0.05]) ** (-1 / p), rtol=1e-9)
+    with pytest.raises(gm.ConvergenceError, match=r"not positive semidefinite: .* -5\.0e-02"):
+        gm.inverse_root(a, p, ridge=0.04, return_info=True)

@@ -426,6 +426,7 @@ def test_what_is_not_finite(value):
         (TypeError, "p is 2.0", (np.eye(2), 2.0), {}),
         (TypeError, "p is True", (np.eye(2), True), {}),
         (ValueError, "ridge is -0.1; it must be a finite", (np.eye(2), 2), {"ridge": -0.1}),
+        (ValueError, "ridge is 1000.*0; it must be a finite", (np.eye(2), 2), {"ridge": 10**400}),
         (ValueError, "ridge is nan", (np.eye(2), 2), {"ridge": float("nan")}),
         (TypeError, "ridge is 'x'", (np.eye(2), 2), {"ridge": "x"}),
         (ValueError, "tol is 0; it must be None or", (np.eye(2), 2), {"tol": 0}),
@@ -525,3 +526,23 @@ def test_as_many_steps_as_rows_by_exchange_on_a_grid_take(p):
         assert expected <= steps + 1
         assert steps <= expected + 2
         assert steps < len(rows.convergence("polynomial", p, 1 / kappa)) - 1 or kappa == 10
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+@pytest.mark.parametrize("n", [129, 257])
+def test_residual_of_the_inverse_grows_with_kappa_and_no_faster(n, dtype):
+    # Of what is put together from halves it would grow with kappa times that of a half.
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        for kappa in (1e4, 2e7, 1e9):
+            values = np.where(np.arange(n) < n // 2, 1.0, 1 / kappa)
+            check(reference.with_eigenvalues(rng, values, dtype), 1)
+
+
+@pytest.mark.parametrize("p", [2, 8, 9, 50])
+def test_a_ridge_may_lift_negative_eigenvalues_for_every_p(p):
+    a = np.diag([1.0, 0.5, -0.05])
+    x = gm.inverse_root(a, p, ridge=0.1)
+    np.testing.assert_allclose(np.diag(x), np.array([1.1, 0.6, 0.05]) ** (-1 / p), rtol=1e-12)
+    with pytest.raises(gm.ConvergenceError, match=r"not positive semidefinite: .* -5\.0e-02"):
+        gm.inverse_root(a, p, ridge=0.04)

@@ -6,6 +6,7 @@ import copy
 import io
 
 import gramian as gm
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -102,6 +103,29 @@ def test_the_bound_of_a_convolution_computed_anew_is_at_most_the_bound():
         assert float(found.upper) <= bound
 
 
+@pytest.mark.parametrize(("dtype", "gain", "bound"), [
+    (torch.float16, 1.0, 1e-4),  # the scale is subnormal
+    (torch.float16, 0.02, 0.01),  # most of the weights become subnormal
+    (torch.float16, 3000.0, 1.0),  # the sums are beyond the range
+    (torch.float32, 1.0, 1e-42),
+    (torch.float32, 1e-36, 1e-38),
+])  # fmt: skip
+def test_the_bound_holds_at_the_ends_of_the_range(dtype, gain, bound):
+    for seed in range(10):
+        module = nn.Linear(60, 40, dtype=dtype)
+        rng = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            module.weight.copy_(gain * torch.randn(module.weight.shape, generator=rng))
+        assert bool(module.weight.isfinite().all())
+        spectral_norm(module, bound=bound)
+        norm = float(torch.linalg.matrix_norm(module.weight.detach().double(), 2))
+        # What rounding each weight to the least number can take off, twice.
+        spacing = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
+        lost = 2 * spacing * (40 * 60) ** 0.5
+        assert norm <= bound
+        assert norm >= 0.9 * bound - lost
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_weights_under_the_bound_stay_as_they_are(name):
     module, options, _, _ = layer(name, gain=0.01)
@@ -171,6 +195,11 @@ def test_parametrize_can_save_load_copy_assign_and_remove():
     spectral_norm(other, "weight", 0.1, **options)  # one over the other
     assert float(gm.conv_spectral_norm_bounds(other.weight.detach(), groups=2, padding="same",
                                               input_size=7).upper) <= 0.1  # fmt: skip
+
+
+def test_numpys_numbers_are_numbers():
+    module = spectral_norm(nn.Linear(3, 4), bound=np.float32(0.5), rtol=np.float64(1e-3))
+    assert float(gm.spectral_norm(module.weight.detach())) <= 0.5
 
 
 def test_other_parameters():

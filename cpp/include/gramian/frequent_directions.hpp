@@ -92,6 +92,8 @@ class FrequentDirections {
   double offset_error() const;
   bool blank() const;
   void keep_units();
+  int least_exponent() const;
+  void age(double steps, int least);
   template <class T>
   void shrink_rows();
   template <class T>

@@ -40,44 +40,48 @@ def _backward_operator(x: Tensor, grad: Tensor, max_norm: float, kind: str) -> T
         return library.like(x)
     flip = x.shape[-2] < x.shape[-1]
     a, g, nan = library.without_nan(*(library.wide(t.mH if flip else t) for t in (x, grad)))
-    u, s, vh = torch.linalg.svd(a / max_norm, full_matrices=False)
+    # Whichever is larger, matrix or bound, becomes 1: neither quotients nor squares overflow.
+    unit = a.abs().amax((-2, -1), keepdim=True).clamp(min=max_norm)
+    u, s, vh = torch.linalg.svd(a / unit, full_matrices=False)
+    bound = (max_norm / unit).clamp(min=torch.finfo(unit.dtype).tiny)
     one, other = s[..., :, None], s[..., None, :]
     middle = u.mH @ g @ vh.mH
     hermitian = library.hermitian_part(middle)
     skew = middle - hermitian
     differences = _hard if kind == "hard" else _soft
-    turned = differences(one, other) * hermitian + differences(one, -other) * skew
+    turned = differences(one, other, bound) * hermitian + differences(one, -other, bound) * skew
     found = u @ turned @ vh
     if a.shape[-2] > a.shape[-1]:
         beyond = g @ vh.mH - u @ middle
-        gain = differences(s, torch.zeros_like(s))
-        found = found + beyond * gain[..., None, :] @ vh
+        gain = differences(other, torch.zeros_like(other), bound)
+        found = found + beyond * gain @ vh
     found = found + nan
     result: Tensor = (found.mH if flip else found).to(x.dtype).contiguous()
     return result
 
 
-def _hard(s: Tensor, t: Tensor) -> Tensor:
-    """Divided differences of ``min(s, 1)``, odd; 1 for two of 1, where the derivative jumps."""
+def _hard(s: Tensor, t: Tensor, bound: Tensor) -> Tensor:
+    """Divided differences of ``min(s, bound)``, odd; 1 for two of it, at the kink."""
     gap = s - t
-    rise = s.clamp(-1, 1) - t.clamp(-1, 1)
-    inside = ((s.abs() <= 1) & (t.abs() <= 1)).to(s.dtype)
+    rise = s.clamp(-bound, bound) - t.clamp(-bound, bound)
+    inside = ((s.abs() <= bound) & (t.abs() <= bound)).to(s.dtype)
     return torch.where(gap == 0, inside, rise / torch.where(gap == 0, torch.ones_like(gap), gap))
 
 
-def _soft(s: Tensor, t: Tensor) -> Tensor:
-    r"""Divided differences of ``f(s) = s / sqrt(1 + s^2)``, without any cancellation.
+def _soft(s: Tensor, t: Tensor, bound: Tensor) -> Tensor:
+    r"""Divided differences of ``f(s) = s p(s)``, ``p(s) = c / hypot(c, s)``, without cancellation.
 
-    ``(f(s) - f(t)) / (s - t) = (s + t) / ((1 + s^2)(1 + t^2)(f(s) + f(t)))`` where s and t have the
-    same sign, and ``f(s) + f(t)`` is ``f(s) - f(-t)``.
+    ``(f(s) - f(t)) / (s - t) = p(s)^2 p(t)^2 (s + t) / (f(s) + f(t))`` where s and t have the same
+    sign, and ``f(s) + f(t)`` is ``f(s) - f(-t)``.
     """
-    f, g = s / torch.sqrt(1 + s * s), t / torch.sqrt(1 + t * t)
+    p, q = bound / torch.hypot(bound, s), bound / torch.hypot(bound, t)
+    f, g = s * p, t * q
     same = s * t >= 0
     total = f + g
     safe = torch.where(total == 0, torch.ones_like(total), total)
     ratio = torch.where(total == 0, torch.ones_like(total), (s + t) / safe)
     gap = torch.where(s == t, torch.ones_like(s + t), s - t)
-    return torch.where(same, ratio / ((1 + s * s) * (1 + t * t)), (f - g) / gap)
+    return torch.where(same, ratio * (p * q) ** 2, (f - g) / gap)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

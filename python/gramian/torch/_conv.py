@@ -107,7 +107,10 @@ def _layer(weight: Tensor, *options: Any) -> Layer:
 # Each kernel of a batch is bounded on its own: there is nothing to share.
 def _one_by_one(called: Any) -> Any:
     def batched(info: Any, in_dims: tuple[Any, ...], weight: Tensor, *options: Any) -> Any:
-        results = [called(w, *options) for w in weight.unbind(in_dims[0])]
+        kernels = weight.unbind(in_dims[0])
+        if not kernels:
+            raise ValueError("weight has no kernel in the dimension that vmap maps over")
+        results = [called(w, *options) for w in kernels]
         if isinstance(results[0], Tensor):
             return torch.stack(results), 0
         return tuple(map(torch.stack, zip(*results, strict=True))), (0,) * len(results[0])

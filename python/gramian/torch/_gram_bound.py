@@ -42,7 +42,8 @@ def _gram_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _gram_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     a, bound = ctx.saved_tensors
     if torch.is_grad_enabled() or not a.is_cpu:
-        direction = _gram_derivative(a, bound, ctx.n_iter)
+        with library.as_given(a):
+            direction = _gram_derivative(a, bound, ctx.n_iter)
     else:
         direction = _gram_gradient_operator(a, ctx.n_iter)
     return scaled(grad, direction), None, None

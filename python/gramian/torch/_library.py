@@ -154,6 +154,11 @@ def without_gradient(value: Tensor, name: str, function: str) -> None:
         )
 
 
+def as_given(value: Tensor) -> Any:
+    """A context in which products stay in their dtype: autocast, if on, would narrow them."""
+    return torch.autocast(value.device.type, enabled=False)
+
+
 def like(value: Tensor) -> Tensor:
     """As a result of the value's shape and dtype: row-major."""
     return value.new_empty(value.shape)

@@ -16,6 +16,7 @@ from torch import Tensor
 from .. import _newton_schulz
 from .. import coefficients as tables
 from ._library import (
+    as_given,
     check_options,
     followed,
     in_place_of,
@@ -84,7 +85,8 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     steps, name, rows, normalization, bound, _, compute_dtype = ctx.options
     rule = normalization or "bound"
     table = _newton_schulz._table(_triples(rows) if rows else name, steps, rule)
-    found = pullback(x, grad, table, rule, bound, double=compute_dtype == "float64")
+    with as_given(x):
+        found = pullback(x, grad, table, rule, bound, double=compute_dtype == "float64")
     return found, *[None] * 8
 
 

@@ -41,7 +41,11 @@ def _gradient_operator(a: Tensor, norm: Tensor, rtol: float) -> Tensor:
         return library.like(a)
     reach = (10.0 * m * n + 2.0 * m * m + 600.0 * m) * 2.0**-53 * (3 if w.is_complex() else 1)
     unit = 0.0 if a.dtype in _DOUBLE else 2.0**-23  # the norm is rounded to single precision
-    tolerance = rtol + reach + unit
+    # Subnormal norms are multiples of the least number, and rounded to it.
+    limits = torch.finfo(library.real_dtype(a))
+    least = torch.full_like(norm, limits.smallest_normal * limits.eps)
+    step = (least / torch.where(known, norm, torch.ones_like(norm)))[..., 0]
+    tolerance = rtol + reach + unit + step
     shifted = -(w @ w.mH)
     shifted.diagonal(dim1=-2, dim2=-1).add_((1 + 2 * tolerance) ** 2)
     factor = torch.linalg.cholesky_ex(shifted)[0]
@@ -286,17 +290,23 @@ def _rank_operator(a: Tensor, check_finite: bool | None) -> Tensor:
 
 
 def _rank_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(inputs[0], output)
+    ctx.save_for_backward(inputs[0])
 
 
 def _rank_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    a, rank = ctx.saved_tensors
-    rtol = 1e-9 if rank.dtype == torch.float64 else 1e-6
+    (a,) = ctx.saved_tensors
+    dtype, a = a.dtype, library.wide(a)
+    rtol = 1e-9 if dtype in _DOUBLE else 1e-6
     norm = _norm_operator(a, rtol, 0, False)
-    safe = torch.where(norm == 0, torch.ones_like(norm), norm)[..., None, None]
-    # d(f / s) with f the squared Frobenius norm and s the squared norm, both over the norm.
-    direction = (a / safe - rank[..., None, None] * _gradient_operator(a, norm, rtol)) * 2 / safe
-    return scaled(grad, torch.where(norm[..., None, None] == 0, 0.0, direction)).to(a.dtype), None
+    outer = _gradient_operator(a, norm, rtol)
+    norm = norm[..., None, None]
+    safe = torch.where(norm == 0, torch.ones_like(norm), norm)
+    # The norm is known to rtol, u^H a v to the square of the vectors' error: far better.
+    a = a / safe
+    value = library.real_product(outer, a)
+    rank = library.real_product(a, a) / value**2
+    direction = (a / value - rank * outer) * 2 / value / safe
+    return scaled(grad, torch.where(norm == 0, 0.0, direction)).to(dtype), None
 
 
 _rank_operator.register_autograd(_rank_backward, setup_context=_rank_setup)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ._conv import conv_spectral_norm_bounds
+from ._library import wide
 from ._norms import spectral_norm_bounds
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -42,13 +44,16 @@ class SpectralBound(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         if weight.numel() == 0:
             return weight
-        upper = self._upper(weight)
-        # Rounding the scaled weight changes the norm by at most eps times that of the magnitudes;
-        # the scale itself has some roundings. The bracket of the result may be wider than its norm
-        # by rtol: that is taken off too.
-        unit = torch.finfo(weight.dtype).eps
-        room = upper * (1 + self.rtol + 4 * unit) + unit * _magnitude(weight.detach())
-        scaled = weight * (self.bound / room).to(weight.dtype)
+        upper = self._upper(weight).to(torch.float64)
+        # Rounding the scaled weight changes the norm by at most eps times that of the magnitudes,
+        # and where it is subnormal by the least number in each place; the scale, in double
+        # precision, has some roundings. The bracket of the result may be wider than its norm by
+        # rtol: that is taken off too.
+        limits = torch.finfo(weight.dtype)
+        magnitude, ones = _magnitudes(weight.detach())
+        room = upper * (1 + self.rtol + 4 * limits.eps) + limits.eps * magnitude
+        left = max(0.0, self.bound - limits.smallest_normal * limits.eps * ones)
+        scaled = (wide(weight) * (left / room)).to(weight.dtype)
         return torch.where(room > self.bound, scaled, weight)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
@@ -59,14 +64,18 @@ class SpectralBound(nn.Module):
         return f"bound={self.bound}, rtol={self.rtol}"
 
 
-def _magnitude(weight: Tensor) -> Tensor:
-    """At least the norm of the layer's matrix of magnitudes: by its largest row and column sums.
+def _magnitudes(weight: Tensor) -> tuple[Tensor, float]:
+    """At least the norm of the layer's matrix of magnitudes, and of one with 1 for each of them.
 
-    Circular padding of up to the input's size has an input read up to thrice by each tap and axis.
+    By the largest row and column sums. Circular padding of up to the input's size has an input
+    read up to thrice by each tap and axis.
     """
     sizes = weight.abs().to(torch.float64)
     rows, columns = (sizes.transpose(0, d).flatten(1).sum(1).amax() for d in (0, 1))
-    return torch.sqrt(rows * columns * 3 ** (weight.ndim - 2)).to(weight.abs().dtype)
+    reads = 3 ** (weight.ndim - 2)
+    parts = 2 if weight.is_complex() else 1
+    count = weight[0].numel() * weight[:, 0].numel()
+    return torch.sqrt(rows) * torch.sqrt(columns * reads), parts * (reads * count) ** 0.5
 
 
 def spectral_norm(
@@ -151,8 +160,9 @@ def spectral_norm(
     if not isinstance(weight, Tensor):
         raise ValueError(f"name is {name!r}, and module, a {type(module).__name__}, has no such "
                          "parameter")  # fmt: skip
-    if isinstance(bound, bool) or not isinstance(bound, int | float):
+    if isinstance(bound, bool) or not isinstance(bound, Real):
         raise TypeError(f"bound is {bound!r}; it must be a number above 0")
+    bound = float(bound)
     if not (bound > 0 and math.isfinite(bound)):
         raise ValueError(f"bound is {bound!r}; it must be finite and above 0")
     is_convolution = isinstance(module, (*_CONVOLUTIONS, *_TRANSPOSED)) and name == "weight"
@@ -181,9 +191,9 @@ def spectral_norm(
 def _tolerance(rtol: Any, default: float) -> float:
     if rtol is None:
         return default
-    if isinstance(rtol, bool) or not isinstance(rtol, int | float):
+    if isinstance(rtol, bool) or not isinstance(rtol, Real):
         raise TypeError(f"rtol is {rtol!r}; it must be None or a positive number")
-    if not 0 < rtol < math.inf:
+    if not 0 < float(rtol) < math.inf:
         raise ValueError(f"rtol is {rtol!r}; it must be positive and finite")
     return float(rtol)
 

@@ -1,0 +1,91 @@
+"""Derivatives of gramian.torch at the ends of the range, under autocast, by accurate norms."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+gt = pytest.importorskip("gramian.torch")
+
+pytestmark = pytest.mark.thread_unsafe
+
+
+def sample(*shape, dtype=torch.float64, seed=0):
+    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+
+
+def gradient(function, x):
+    x = x.clone().requires_grad_()
+    function(x).backward()
+    return x.grad
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.parametrize("scale", [2.0**-1000, 1.0, 2.0**1000])
+def test_stable_rank_by_the_svd(scale, dtype):
+    """To rounding, not only to the 1e-9 that the norm on the way is known to."""
+    a = sample(40, 30, dtype=dtype)
+    found = gradient(gt.stable_rank, a * scale) * scale
+    u, s, vh = torch.linalg.svd(a)
+    wanted = 2 * (a / s[0] - (s / s[0]).square().sum() * torch.outer(u[:, 0], vh[0])) / s[0]
+    error = torch.linalg.norm(found - wanted) / torch.linalg.norm(wanted)
+    # Of the SVD's vectors: rounding over the gap, of which there is 0.04 here.
+    gap = float(1 - s[1] / s[0])
+    assert error < 200 * torch.finfo(dtype).eps / gap
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("rows", [[[3, 1], [0, 1]], [[1, 1], [0, 1]], [[3, 1], [1, 2]]])
+def test_subnormal_norms_give_a_subgradient(rows, dtype):
+    """The norm is rounded to a whole number here, which may be far below what it was."""
+    limits = torch.finfo(dtype)
+    a = torch.tensor(rows, dtype=torch.float64)
+    g = gradient(gt.spectral_norm, (a * limits.smallest_normal * limits.eps).to(dtype)).double()
+    norm = torch.linalg.matrix_norm(a, 2)
+    assert torch.linalg.matrix_norm(g, "nuc") <= 1 + limits.eps
+    assert (g * a).sum() >= norm - 0.5  # to half of the least number
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+@pytest.mark.parametrize("max_norm", [1.0, 1e-200])
+def test_clipping_far_above_the_bound(max_norm, kind):
+    """Of the values of a diagonal matrix far above c only the vectors' turning is left."""
+    s = torch.tensor([3e200, 2e200, 1e200], dtype=torch.float64)
+    w = sample(3, 3)
+    found = gradient(lambda x: (w * gt.spectral_clip(x, max_norm, kind=kind)).sum(), torch.diag(s))
+    wanted = max_norm * (w - w.mT) / (s[:, None] + s)  # 2 c K / (s + t), K = (w - w^T) / 2
+    # What is below the least normal number counts as 0.
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-300)
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize("function", [
+    lambda x: gt.newton_schulz(x).square().sum(dtype=torch.float32),
+    lambda x: gt.newton_schulz(x, normalization=9.0)[0, 1],
+    gt.gram_bound,
+    gt.stable_rank,
+    lambda x: gt.polar(x)[0][0, 1],
+])  # fmt: skip
+def test_autocast_does_not_narrow_the_backward_pass(function, create_graph):
+    x = sample(12, 20, dtype=torch.float32)
+    wanted = gradient(function, x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = x.clone().requires_grad_()
+        (found,) = torch.autograd.grad(function(y), y, create_graph=create_graph)
+    assert torch.linalg.norm(found.detach() - wanted) < 1e-5 * torch.linalg.norm(wanted)
+
+
+@pytest.mark.parametrize("call", [
+    lambda a, r: gt.inverse_root(a, 2, ridge=r),
+    lambda a, r: gt.spectral_norm(a, rtol=r),
+    lambda a, r: gt.spectral_norm_bounds(a, rtol=r),
+    lambda a, r: gt.sqrt_psd(a, tol=r),
+])  # fmt: skip
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_numbers_that_require_grad_are_refused(call, requires_grad):
+    """They would get none."""
+    a = torch.eye(3).requires_grad_(requires_grad)
+    number = torch.tensor(0.1, requires_grad=True)
+    with pytest.raises(TypeError, match=r"^(ridge|rtol|tol) requires grad"):
+        call(a, number)
+    call(a, number.detach())
