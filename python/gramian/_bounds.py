@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import _arrays, _backend, _cpu
+from ._options import check_finite_option
 from ._watched import through_torch
 
 _METHODS = ("auto", "gram", "cholesky", "eigh")
@@ -123,7 +124,7 @@ def gram_bound(
     """
     checked = _arrays.matrices(a, "a")
     steps = _whole_number(n_iter, "n_iter")
-    checks = _checks(check_finite, checked)
+    checks = check_finite_option(check_finite, checked.device == _arrays.CPU)
     backend = _backend.for_device(checked.device)
     with _Result(out, checked) as result:
         backend.gram_bound(
@@ -240,7 +241,7 @@ def spectral_norm_bounds(
         _tolerance(rtol),
         method,
         _seed(rng),
-        _checks(check_finite, checked),
+        check_finite_option(check_finite, checked.device == _arrays.CPU),
         lower=lower,
         upper=upper,
         converged=converged,
@@ -299,7 +300,11 @@ def spectral_norm(
     True
     """
     checked = _arrays.matrices(a, "a")
-    tolerance, seed, checks = _tolerance(rtol), _seed(rng), _checks(check_finite, checked)
+    tolerance, seed, checks = (
+        _tolerance(rtol),
+        _seed(rng),
+        check_finite_option(check_finite, checked.device == _arrays.CPU),
+    )
     with _Result(out, checked) as result:
         _bracket(checked, tolerance, "auto", seed, checks, estimate=result)
     return result.value
@@ -346,7 +351,7 @@ def stable_rank(a: Any, *, check_finite: bool | None = None, out: Any = None) ->
     1.5
     """
     checked = _arrays.matrices(a, "a")
-    checks = _checks(check_finite, checked)
+    checks = check_finite_option(check_finite, checked.device == _arrays.CPU)
     with _Result(out, checked) as result:
         rtol = 1e-9 if result.dtype == "float64" else 1e-6
         _bracket(checked, rtol, "auto", 0, checks, stable_rank=result)
@@ -458,9 +463,3 @@ def _seed(rng: Any) -> int:
     if seed < 0:
         raise ValueError(f"rng is {seed}; it must be None, an int of at least 0 or a generator")
     return seed % 2**64
-
-
-def _checks(check_finite: Any, of: _arrays.Array) -> bool:
-    if check_finite is not None and not isinstance(check_finite, bool | np.bool_):
-        raise TypeError(f"check_finite is {check_finite!r}; it must be None, True or False")
-    return of.device[0] == "cpu" if check_finite is None else bool(check_finite)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import _arrays, _cpu, _inverse_root_gpu
-from ._polar import check_flag
+from ._options import check_finite_option, check_flag
 from ._rsvd_results import ConvergenceError
 from ._watched import through_torch
 
@@ -165,7 +165,7 @@ def inverse_root(
     root = _root(p)
     lift = _number(ridge, "ridge", "a finite number, at least 0")
     tolerance = _tolerance(tol)
-    check = _check_finite(check_finite, checked)
+    check = check_finite_option(check_finite, checked.device == _arrays.CPU)
     check_flag(return_info, "return_info")
     result = _arrays.output(out, checked)
     figures: list[Any] = [None, None, None]
@@ -275,7 +275,7 @@ def sqrt_psd(
     """
     checked = _square(a)
     tolerance = _tolerance(tol)
-    check = _check_finite(check_finite, checked)
+    check = check_finite_option(check_finite, checked.device == _arrays.CPU)
     own_out = out is not None
     if out is None:
         out = (None, None)
@@ -358,13 +358,6 @@ def _tolerance(tol: Any) -> float:
     if number == 0:
         raise ValueError(f"tol is {tol!r}; it must be {allowed}")
     return number
-
-
-def _check_finite(check_finite: Any, a: _arrays.Array) -> bool:
-    """On a GPU the answer would have to be waited for, so nobody looks unless asked to."""
-    if check_finite is not None and not isinstance(check_finite, bool | np.bool_):
-        raise TypeError(f"check_finite is {check_finite!r}; it must be None, True or False")
-    return a.device == _arrays.CPU if check_finite is None else bool(check_finite)
 
 
 def _is_zero(a: _arrays.Array, index: int) -> bool:

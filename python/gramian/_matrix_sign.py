@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from . import _arrays, _cpu, _polar_gpu
+from ._options import check_finite_option, check_flag
 from ._polar import (
     PolarInfo,
-    check_flag,
     check_tolerance,
     raise_unless_converged,
     report_arrays,
@@ -80,7 +80,7 @@ def matrix_sign(
     if checked.shape[-1] != checked.shape[-2]:
         raise ValueError(f"a has shape {checked.shape}; its matrices must be square")
     tolerance = check_tolerance(tol)
-    finite = _polar_gpu.check_finite_option(check_finite, checked)
+    finite = check_finite_option(check_finite, checked.device == _arrays.CPU)
     check_flag(return_info, "return_info")
     if finite:
         check_hermitian(checked, "a")

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
 from . import _arrays, _backend, _cpu, coefficients
+from ._options import check_finite_option
 from ._watched import through_torch
 from .coefficients import Row
 
@@ -177,9 +176,8 @@ def newton_schulz(
         raise TypeError(f"method is {method!r}; it must be one of {_METHODS}")
     if method not in _METHODS:
         raise ValueError(f"method is {method!r}; it must be one of {_METHODS}")
-    if check_finite is not None and not isinstance(check_finite, bool | np.bool_):
-        raise TypeError(f"check_finite is {check_finite!r}; it must be None, True or False")
     kind, index = checked.device
+    checks = check_finite_option(check_finite, kind == "cpu")
     arithmetic = _arithmetic(compute_dtype, checked.dtype, kind)
     table = _table(coefficients, count, rule)
     result = _arrays.output(out, checked)
@@ -202,7 +200,7 @@ def newton_schulz(
         used,
         restarts,
         arithmetic == "float64" if kind == "cpu" else arithmetic,
-        kind == "cpu" if check_finite is None else bool(check_finite),
+        checks,
         residual and residual.capsule(),
         norm_bound and norm_bound.capsule(),
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from . import _arrays, _backend, _nystrom_gpu
-from ._bounds import _checks, _seed
+from ._bounds import _seed
+from ._options import check_finite_option
 from ._rsvd_arguments import count
 
 
@@ -68,7 +69,7 @@ def nystrom_eigh(
         raise ValueError(f"rank is {k}; it must be from 1 to n = {n}")
     more = count(oversample, "oversample", 0)
     seed = _seed(rng)
-    checks = True if check_finite is None else _checks(check_finite, checked)
+    checks = check_finite_option(check_finite, True)
     w = checked.empty_like((*batch, k), _arrays.real_dtype(checked.dtype))
     v = checked.empty_like((*batch, n, k), checked.dtype)
     if checked.device != _arrays.CPU:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import _arrays, _cpu, _polar_gpu
+from ._options import check_finite_option, check_flag
 from ._rsvd_results import ConvergenceError
 from ._watched import through_torch
 
@@ -161,7 +162,7 @@ def polar(
     right = choice(side, "side", _SIDES) == "right"
     always_svd = choice(method, "method", _METHODS) == "svd"
     wanted = check_flag(compute_hermitian, "compute_hermitian")
-    finite = _polar_gpu.check_finite_option(check_finite, checked)
+    finite = check_finite_option(check_finite, checked.device == _arrays.CPU)
     check_flag(return_info, "return_info")
     *batch, rows, cols = checked.shape
     order = cols if right else rows
@@ -230,12 +231,6 @@ def choice(value: Any, name: str, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
         raise ValueError(f"{name} is {value!r}; it must be one of {allowed}")
     return value
-
-
-def check_flag(value: Any, name: str) -> bool:
-    if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} is {value!r}; it must be True or False")
-    return bool(value)
 
 
 def check_tolerance(tol: Any) -> float:

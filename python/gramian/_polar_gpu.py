@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from . import _arrays, _backend
@@ -16,15 +14,6 @@ _METHODS = ("zero", "polynomial", "svd", "unchanged")
 
 def on_gpu(checked: _arrays.Array) -> bool:
     return checked.device != _arrays.CPU
-
-
-def check_finite_option(value: Any, checked: _arrays.Array) -> bool:
-    """Whether to check: None means on the CPU only, as it waits for a GPU."""
-    if value is None:
-        return not on_gpu(checked)
-    if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"check_finite is {value!r}; it must be True or False")
-    return bool(value)
 
 
 def check_svd(checked: _arrays.Array) -> None:

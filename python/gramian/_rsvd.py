@@ -15,7 +15,8 @@ from . import (
     _rsvd_gpu_reads,
     _rsvd_operator,
 )
-from ._bounds import _checks, _seed
+from ._bounds import _seed
+from ._options import check_finite_option
 from ._rsvd_arguments import checked_request, count, reads_of
 from ._rsvd_results import ConvergenceError, SVDInfo, SVDResult
 
@@ -136,7 +137,7 @@ def rsvd(
     side = min(m, n)
     asked = checked_request(rank, tol, oversample, passes, method, center, rng, side=side)
     wanted = side if asked.rank is None else asked.rank
-    checks = True if check_finite is None else _checks(check_finite, checked)
+    checks = check_finite_option(check_finite, True)
     start = _start(v0, checked)
     if side == 0 or 0 in batch:
         return _empty(checked, 0 if side == 0 else wanted)
@@ -247,7 +248,7 @@ def range_finder(
         raise ValueError(f"size is {columns}; it must be from 1 to min(m, n) = {min(m, n)}")
     reads = reads_of(passes, "auto", 0.0)
     seed = _seed(rng)
-    checks = True if check_finite is None else _checks(check_finite, checked)
+    checks = check_finite_option(check_finite, True)
     if checked.device != _arrays.CPU:
         options = _rsvd_gpu_reads.Options(columns, 0, reads, "auto", False, seed)
         return _rsvd_gpu_calls.range_finder(checked, options, checks=checks)

@@ -13,6 +13,7 @@ import numpy as np
 
 from . import _arrays, _rsvd_gpu_thin, _rsvd_rows
 from ._bounds import _seed
+from ._options import check_finite_option
 from ._rsvd_arguments import Request, checked_request, count, reads_of
 from ._rsvd_certificate import certified
 from ._rsvd_gpu_rows import DeviceReader
@@ -150,9 +151,7 @@ def _basis(problem: Problem, options: Options, columns: int) -> Any:
 def _problem(
     a: Any, *, double: bool, center: bool, seed: int, check_finite: Any, may_transpose: bool
 ) -> Problem:
-    if check_finite is not None and not isinstance(check_finite, bool | np.bool_):
-        raise TypeError(f"check_finite is {check_finite!r}; it must be None, True or False")
-    checks = check_finite is None or bool(check_finite)
+    checks = check_finite_option(check_finite, True)
     library = _arrays.LIBRARIES[0]
     if _rsvd_rows.is_sparse(a) or _rsvd_rows.is_operator(a):
         sparse = _rsvd_rows.is_sparse(a)

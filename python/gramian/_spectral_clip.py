@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from . import _arrays, _cpu, _polar_gpu
+from ._options import check_finite_option, check_flag
 from ._polar import (
-    check_flag,
     check_tolerance,
     choice,
     figures_like,
@@ -129,7 +129,7 @@ def spectral_clip(
     bound = _bound(max_norm)
     hard = choice(kind, "kind", _KINDS) == "hard"
     tolerance = check_tolerance(tol)
-    finite = _polar_gpu.check_finite_option(check_finite, checked)
+    finite = check_finite_option(check_finite, checked.device == _arrays.CPU)
     check_flag(return_info, "return_info")
     result = _arrays.output(out, checked)
     reports: _polar_gpu.Reports | None

@@ -1,5 +1,8 @@
 """Random streams for Frequent Directions, cut and merged at random, and what must hold of them."""
 
+import math
+
+import gramian as gm
 import numpy as np
 import pytest
 
@@ -53,3 +56,28 @@ def check_bounds(sketch, a):
         vector, unsure = truth
         true = streams.sine(sketch.components_[0], vector)
         assert true <= sketch.certificate_ + unsure
+
+
+def check_trees(rng, trials, *, is_complex=False):
+    """Bounds of sketches of random streams, in one piece or merged; how many certificates were
+    finite."""
+    finite = 0
+    for _ in range(trials):
+        x, weights, options, d, size = random_case(rng, is_complex=is_complex)
+        pieces = cut(rng, len(x))
+        if rng.random() < 0.5:
+            sketch = fed(gm.FrequentDirections(d, size, **options), x, weights, pieces)
+        else:
+            parts = [gm.FrequentDirections(d, size, **options)]
+            for piece in pieces:
+                parts.append(fed(gm.FrequentDirections(d, size, **options), x, weights, [piece]))
+            sketch = merged(rng, parts)
+        a = streams.stacked(x, weights, **options)
+        if sketch.n_samples_seen_ == 0:
+            continue
+        # Centring by a mean in float64 leaves an error that float64's own truth has as well.
+        if options["center"] and np.abs(x).max() > 1e3 * np.abs(a).max():
+            continue
+        check_bounds(sketch, a)
+        finite += math.isfinite(sketch.certificate_)
+    return finite

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import _matrix_sign, _polar, _spectral_clip
+from .._options import check_flag
 from . import _library as library
 from ._library import followed, hermitian_part, in_place_of, matrices, operator, plain, square
 from ._lyapunov import lyapunov
@@ -180,7 +181,7 @@ def polar(
     library.check_options(_plain_polar, x, method=method, check_finite=check_finite)
     _polar.choice(side, "side", _polar._SIDES)
     tolerance = _polar.check_tolerance(tol) or None
-    if _polar.check_flag(compute_hermitian, "compute_hermitian"):
+    if check_flag(compute_hermitian, "compute_hermitian"):
         return _polar_operator(x, tolerance, side, method, check_finite)
     return _factor_operator(x, tolerance, method, check_finite)
 
