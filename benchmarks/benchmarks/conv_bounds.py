@@ -111,6 +111,8 @@ class ConvBounds:
     def time_conv_bounds(self, case, implementation):
         self.call()
 
+    time_conv_bounds.pretty_name = "conv_spectral_norm_bounds: time"
+
     def track_relative_excess(self, case, implementation):
         """Upper bound over the grid's largest singular value, less 1; negative where it is none.
 
@@ -118,6 +120,7 @@ class ConvBounds:
         """
         return float(f"{self.call() / truth(case) - 1:.4g}")
 
+    track_relative_excess.pretty_name = "conv_spectral_norm_bounds: excess"
     track_relative_excess.unit = "relative error"
 
 

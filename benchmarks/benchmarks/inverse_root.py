@@ -120,8 +120,12 @@ class InverseRoot:
     def time_inverse_root(self, case, p, spectrum, implementation):
         self.call()
 
+    time_inverse_root.pretty_name = "inverse_root: time"
+
     def peakmem_inverse_root(self, case, p, spectrum, implementation):
         self.call()
+
+    peakmem_inverse_root.pretty_name = "inverse_root: peak memory"
 
 
 class InverseRootError:
@@ -140,6 +144,7 @@ class InverseRootError:
         sizes = np.linalg.norm(error, 2, (-2, -1)) / np.linalg.norm(self.truth, 2, (-2, -1))
         return float(f"{np.max(sizes):.4g}")
 
+    track_error.pretty_name = "inverse_root: error"
     track_error.unit = "relative error"
 
 
@@ -192,6 +197,8 @@ class SqrtPsd:
     def time_sqrt_psd(self, case, implementation):
         self.call()
 
+    time_sqrt_psd.pretty_name = "sqrt_psd: time"
+
     def track_error(self, case, implementation):
         """The larger of both roots' errors, against eigenvectors in float64."""
         truth = square_roots_by_numpy(self.a.astype(np.float64))()
@@ -201,4 +208,5 @@ class SqrtPsd:
         ]
         return float(f"{max(errors):.3g}")
 
+    track_error.pretty_name = "sqrt_psd: error"
     track_error.unit = "relative error"

@@ -47,8 +47,12 @@ class NewtonSchulz:
     def time_newton_schulz(self, case, implementation):
         self.call()
 
+    time_newton_schulz.pretty_name = "newton_schulz: time"
+
     def peakmem_newton_schulz(self, case, implementation):
         self.call()
+
+    peakmem_newton_schulz.pretty_name = "newton_schulz: peak memory"
 
 
 class PolarError:
@@ -65,4 +69,5 @@ class PolarError:
     def track_polar_error(self, case, spectrum, implementation):
         return float(f"{matrices.relative_error(self.call(), self.truth):.4g}")
 
+    track_polar_error.pretty_name = "newton_schulz: error"
     track_polar_error.unit = "relative error"

@@ -120,7 +120,10 @@ class OperatorNorm:
     def time_operator_norm(self, truth, operator, implementation):
         self.call()
 
+    time_operator_norm.pretty_name = "operator_norm_bounds: time"
+
     def track_error(self, truth, operator, implementation):
         return signed_error(self.call(), truth[operator])
 
+    track_error.pretty_name = "operator_norm_bounds: excess"
     track_error.unit = "value / sigma_1 - 1"

@@ -81,6 +81,8 @@ class Polar:
     def time_polar(self, shape, dtype, condition, implementation):
         self.call()
 
+    time_polar.pretty_name = "polar: time"
+
     def track_product_error(self, shape, dtype, condition, implementation):
         """||x - u p||_F / ||x||_F."""
         result = self.call()
@@ -92,6 +94,7 @@ class Polar:
         x = self.x.astype(np.float64).reshape(u.shape)
         return float(f"{np.linalg.norm(x - u @ p) / np.linalg.norm(x):.3g}")
 
+    track_product_error.pretty_name = "polar: error of the product"
     track_product_error.unit = "relative error"
 
 
@@ -153,10 +156,13 @@ class SpectralClip:
     def time_spectral_clip(self, shape, dtype, kind, implementation):
         self.call()
 
+    time_spectral_clip.pretty_name = "spectral_clip: time"
+
     def track_error(self, shape, dtype, kind, implementation):
         truth = clip_by_numpy(self.x.astype(np.float64), self.c, kind)()
         return relative_error(self.call(), truth)
 
+    track_error.pretty_name = "spectral_clip: error"
     track_error.unit = "relative error"
 
 
@@ -206,7 +212,10 @@ class MatrixSign:
     def time_matrix_sign(self, shape, dtype, implementation):
         self.call()
 
+    time_matrix_sign.pretty_name = "matrix_sign: time"
+
     def track_error(self, shape, dtype, implementation):
         return relative_error(self.call(), sign_by_numpy(self.a.astype(np.float64))())
 
+    track_error.pretty_name = "matrix_sign: error"
     track_error.unit = "relative error"

@@ -182,7 +182,10 @@ class ConvNorm:
     def time_conv_norm(self, truths, layer, implementation):
         self.call()
 
+    time_conv_norm.pretty_name = "ResNet-18's convolutions: time"
+
     def track_error(self, truths, layer, implementation):
         return float(f"{self.call() / truths[layer] - 1:.4g}")
 
+    track_error.pretty_name = "ResNet-18's convolutions: excess"
     track_error.unit = "value / sigma_1 - 1"

@@ -117,10 +117,15 @@ class RandomizedSVD:
     def time_svd(self, best, case, spectrum, implementation):
         self.call()
 
+    time_svd.pretty_name = "rsvd: time"
+
     def peakmem_svd(self, best, case, spectrum, implementation):
         self.call()
+
+    peakmem_svd.pretty_name = "rsvd: peak memory"
 
     def track_error(self, best, case, spectrum, implementation):
         return relative_error(self.x, self.call(), best[case, spectrum])
 
+    track_error.pretty_name = "rsvd: error over the least"
     track_error.unit = "error / least error"

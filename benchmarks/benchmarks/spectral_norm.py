@@ -177,10 +177,15 @@ class SpectralNorm:
     def time_spectral_norm(self, truth, case, spectrum, implementation):
         self.call()
 
+    time_spectral_norm.pretty_name = "spectral norm and bounds: time"
+
     def peakmem_spectral_norm(self, truth, case, spectrum, implementation):
         self.call()
+
+    peakmem_spectral_norm.pretty_name = "spectral norm and bounds: peak memory"
 
     def track_error(self, truth, case, spectrum, implementation):
         return signed_error(self.call(), truth[case, spectrum])
 
+    track_error.pretty_name = "spectral norm and bounds: excess"
     track_error.unit = "value / sigma_1 - 1"

@@ -91,8 +91,12 @@ class StreamingTopEigenvector:
     def time_stream(self, implementation: str) -> None:
         self.fit()
 
+    time_stream.pretty_name = "top eigenvector of a stream: time"
+
     def peakmem_stream(self, implementation: str) -> None:
         self.fit()
+
+    peakmem_stream.pretty_name = "top eigenvector of a stream: memory"
 
     def track_sine(self, implementation: str) -> float:
         if implementation == "one-product":
@@ -100,6 +104,9 @@ class StreamingTopEigenvector:
         v = self.fit().astype(np.float64)
         v /= np.linalg.norm(v)
         return float(np.linalg.norm(v - self.top * (self.top @ v)))
+
+    track_sine.pretty_name = "top eigenvector of a stream: sine"
+    track_sine.unit = "sine"
 
 
 def decaying(dtype: type = np.float32) -> tuple[np.ndarray, float]:
@@ -160,9 +167,16 @@ class StreamingSketch:
     def time_sketch(self, implementation: str, batch: int) -> None:
         self.fit()
 
+    time_sketch.pretty_name = "subspace of a stream: time"
+
     def peakmem_sketch(self, implementation: str, batch: int) -> None:
         self.fit()
+
+    peakmem_sketch.pretty_name = "subspace of a stream: peak memory"
 
     def track_energy_missed(self, implementation: str, batch: int) -> float:
         basis = np.linalg.qr(self.fit().astype(np.float64).T)[0]
         return 1 - float(np.linalg.norm(self.x.astype(np.float64) @ basis) ** 2) / self.best
+
+    track_energy_missed.pretty_name = "subspace of a stream: energy missed"
+    track_energy_missed.unit = "share of the energy"

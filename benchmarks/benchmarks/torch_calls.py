@@ -83,4 +83,5 @@ class TorchCall:
     def track_newton_schulz_16x16(self, call):
         return microseconds(self.call)
 
-    track_newton_schulz_16x16.unit = "us"
+    track_newton_schulz_16x16.pretty_name = "a call from torch, 16 x 16"
+    track_newton_schulz_16x16.unit = "microseconds"
