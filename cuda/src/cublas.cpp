@@ -3,11 +3,8 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
-#include <map>
-#include <mutex>
-#include <new>
-#include <utility>
 
+#include "library_handles.hpp"
 #include "shared_library.hpp"
 
 namespace gramian::cuda {
@@ -44,44 +41,28 @@ struct Library {
   GemmStridedBatchedEx<std::int64_t> gemm_64;
 };
 
-Library resolve_all(const SharedLibrary& handle) {
+Library load() {
+  const SharedLibrary library({"libcublas.so.13", "libcublas.so.12"},
+                              {"libcublasLt.so.13", "libcublasLt.so.12"}, "nvidia-cublas");
   Library l{};
-  handle.resolve(l.create, "cublasCreate_v2");
-  handle.resolve(l.set_stream, "cublasSetStream_v2");
-  handle.resolve(l.set_workspace, "cublasSetWorkspace_v2");
-  handle.resolve(l.set_math_mode, "cublasSetMathMode");
-  handle.resolve(l.status_string, "cublasGetStatusString");
-  handle.resolve(l.gemm, "cublasGemmStridedBatchedEx");
-  handle.resolve(l.gemm_64, "cublasGemmStridedBatchedEx_64");
+  library.resolve(l.create, "cublasCreate_v2");
+  library.resolve(l.set_stream, "cublasSetStream_v2");
+  library.resolve(l.set_workspace, "cublasSetWorkspace_v2");
+  library.resolve(l.set_math_mode, "cublasSetMathMode");
+  library.resolve(l.status_string, "cublasGetStatusString");
+  library.resolve(l.gemm, "cublasGemmStridedBatchedEx");
+  library.resolve(l.gemm_64, "cublasGemmStridedBatchedEx_64");
   return l;
 }
 
-/// What is set once per process. Never destroyed: at exit CUDA may be gone before us, and cuBLAS
-/// handles cannot be destroyed without it.
-struct State {
-  std::mutex mutex;
-  const Library* library = nullptr;
-  std::map<int, std::vector<Handle>> idle;  // handles that nobody uses, by device
-};
-
-State& state() {
-  static State* const it = new State;
-  return *it;
-}
-
-/// Needs the lock. A failure is not remembered: the library may be found later.
-const Library& library(State& s) {
-  if (!s.library)
-    s.library = new Library(
-        resolve_all(SharedLibrary({"libcublas.so.13", "libcublas.so.12"},
-                                  {"libcublasLt.so.13", "libcublasLt.so.12"}, "nvidia-cublas")));
-  return *s.library;
-}
-
 const Library& library() {
-  State& s = state();
-  const std::lock_guard lock(s.mutex);
-  return library(s);
+  static auto* const loaded = new LoadedOnce<Library>;
+  return (*loaded)(load);
+}
+
+HandlePool<Handle>& pool() {
+  static auto* const it = new HandlePool<Handle>;
+  return *it;
 }
 
 void check_blas(const Library& l, BlasStatus status, const char* what) {
@@ -90,34 +71,12 @@ void check_blas(const Library& l, BlasStatus status, const char* what) {
   throw Error(std::string(what) + ": " + l.status_string(status));
 }
 
-Handle take_handle(int device) {
-  State& s = state();
-  const Library* l = nullptr;
-  {
-    const std::lock_guard lock(s.mutex);
-    l = &library(s);
-    auto& idle = s.idle[device];
-    if (!idle.empty()) {
-      const Handle handle = idle.back();
-      idle.pop_back();
-      return handle;
-    }
-  }
+Handle make_handle(const Library& l) {
   const RelaxedCapture relaxed;
   Handle handle = nullptr;
-  check_blas(*l, l->create(&handle), "cublasCreate");
-  check_blas(*l, l->set_math_mode(handle, math_mode), "cublasSetMathMode");
+  check_blas(l, l.create(&handle), "cublasCreate");
+  check_blas(l, l.set_math_mode(handle, math_mode), "cublasSetMathMode");
   return handle;
-}
-
-void give_handle(int device, Handle handle) noexcept {
-  State& s = state();
-  const std::lock_guard lock(s.mutex);
-  try {
-    s.idle[device].push_back(handle);
-  } catch (const std::bad_alloc&) {
-    // The handle is lost, which costs less than the process.
-  }
 }
 
 std::size_t bytes_of(cudaDataType type) {
@@ -175,18 +134,18 @@ Cublas::Cublas(const Queue& queue, void* workspace, std::size_t bytes)
     : device_(queue.device), handle_(nullptr) {
   const DeviceGuard guard(device_);
   const Library& l = library();
-  handle_ = take_handle(device_);
+  handle_ = pool().take(device_, [&] { return make_handle(l); });
   try {
     // In this order: a new stream brings back the handle's own workspace.
     check_blas(l, l.set_stream(handle_, queue.stream), "cublasSetStream");
     check_blas(l, l.set_workspace(handle_, workspace, bytes), "cublasSetWorkspace");
   } catch (...) {
-    give_handle(device_, handle_);
+    pool().give(device_, handle_);
     throw;
   }
 }
 
-Cublas::~Cublas() { give_handle(device_, handle_); }
+Cublas::~Cublas() { pool().give(device_, handle_); }
 
 void Cublas::gemm(const Gemm& gemm) {
   const DeviceGuard guard(device_);

@@ -1,13 +1,12 @@
 #include "cusolver.hpp"
 
 #include <cstdint>
-#include <map>
 #include <mutex>
-#include <new>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "library_handles.hpp"
 #include "shared_library.hpp"
 
 namespace gramian::cuda {
@@ -60,36 +59,17 @@ Library load() {
   return l;
 }
 
-/// Never destroyed, as handles cannot be once CUDA is gone.
-struct State {
-  std::mutex mutex;
-  const Library* library = nullptr;
-  std::map<int, std::vector<Session>> idle;  // that nobody uses, by device
-};
+const Library& library() {
+  static auto* const loaded = new LoadedOnce<Library>;
+  return (*loaded)(load);
+}
 
-State& state() {
-  static State* const it = new State;
+HandlePool<Session>& pool() {
+  static auto* const it = new HandlePool<Session>;
   return *it;
 }
 
-const Library& library() {
-  State& s = state();
-  const std::lock_guard lock(s.mutex);
-  if (!s.library) s.library = new Library(load());
-  return *s.library;
-}
-
-Session take_session(const Library& l, int device) {
-  State& s = state();
-  {
-    const std::lock_guard lock(s.mutex);
-    auto& idle = s.idle[device];
-    if (!idle.empty()) {
-      const Session session = idle.back();
-      idle.pop_back();
-      return session;
-    }
-  }
+Session make_session(const Library& l) {
   const RelaxedCapture relaxed;
   Session session;
   check_solver(l.create(&session.handle), "cusolverDnCreate");
@@ -97,28 +77,18 @@ Session take_session(const Library& l, int device) {
   return session;
 }
 
-void give_session(int device, Session session) noexcept {
-  State& s = state();
-  const std::lock_guard lock(s.mutex);
-  try {
-    s.idle[device].push_back(session);
-  } catch (const std::bad_alloc&) {
-    // The handle is lost, which costs less than the process.
-  }
-}
-
 }  // namespace
 
 Cusolver::Cusolver(const Queue& queue) : queue_(queue) {
   const DeviceGuard guard(queue_.device);
   const Library& l = library();
-  const Session session = take_session(l, queue_.device);
+  const Session session = pool().take(queue_.device, [&] { return make_session(l); });
   handle_ = session.handle;
   parameters_ = session.parameters;
   try {
     check_solver(l.set_stream(handle_, queue.stream), "cusolverDnSetStream");
   } catch (...) {
-    give_session(queue_.device, session);
+    pool().give(queue_.device, session);
     throw;
   }
 }
@@ -132,7 +102,7 @@ Cusolver::Sizes Cusolver::sizes(cudaDataType type, index_t m, const void* a, ind
   return s;
 }
 
-Cusolver::~Cusolver() { give_session(queue_.device, {handle_, parameters_}); }
+Cusolver::~Cusolver() { pool().give(queue_.device, {handle_, parameters_}); }
 
 // Column by column our lower triangle is the upper one of the conjugate: A* = U^H U, L = U^T.
 

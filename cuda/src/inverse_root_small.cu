@@ -2,38 +2,20 @@
 
 #include "dependent_launch.cuh"
 #include "device_properties.hpp"
-#include "float64_product.cuh"
-#include "float64_product.hpp"
 #include "inverse_root_step.cuh"
-#include "vector_arithmetic.cuh"
+#include "small_tile.cuh"
 
 namespace gramian::cuda {
 
 namespace {
 
-constexpr int block_threads = 128;
-constexpr int block_warps = block_threads / 32;
-constexpr int buffers = 4;
+using small::block_threads;
 
-/// Matrices lie row by row, rows side + 4 entries apart: then what a warp reads of a fragment at
-/// once meets each bank equally often (small_squares.cu).
-template <bool is_complex_, int side_>
-struct SmallShape {
-  static constexpr bool is_complex = is_complex_;
-  using T = std::conditional_t<is_complex, double2, double>;
-  static constexpr int side = side_;
-  static constexpr int ld = side + 4;
-  static constexpr int warp_side = side / 2;
-  static constexpr int down = warp_side / 16;
-  static constexpr int across = warp_side / 8;
-  static constexpr int entries = side * ld;
-  static constexpr int shared_bytes = buffers * entries * static_cast<int>(sizeof(T));
-};
+constexpr int buffers = 4;
 
 template <class Shape>
 class SmallRoot {
   using T = typename Shape::T;
-  static constexpr bool is_complex = Shape::is_complex;
 
  public:
   __device__ SmallRoot(T* room, int m, double* sums) : room_(room), m_(m), sums_(sums) {}
@@ -44,82 +26,19 @@ class SmallRoot {
   /// of squares of c, for every thread, where it is asked for.
   __device__ double product(const T* s, const T* z, const T* d, T* c, double alpha, double beta,
                             double gamma, bool measured) {
-    const int warp = static_cast<int>(threadIdx.x) / 32;
-    const int row0 = warp / 2 * Shape::warp_side;
-    const int col0 = warp % 2 * Shape::warp_side;
     double sum = 0;
-    if (col0 <= row0) sum = tile(s, z, d, c, alpha, beta, gamma, row0, col0);
+    small::product<Shape>(s, z, alpha, [&](int row, int col, T v) {
+      if (d) v = added(v, scaled(beta, d[row * Shape::ld + col]));
+      if (row == col && row < m_) v = added(v, real_number<T>(gamma));
+      small::put_mirrored<Shape>(c, row, col, v);
+      sum += (row == col ? 1.0 : 2.0) * squared(v);
+    });
     if (measured) sum = block_sum<block_threads>(sum, sums_);
     __syncthreads();
     return sum;
   }
 
  private:
-  __device__ static void pair(const T* from, int row, int k, int t, double& x, double& y) {
-    const T* const at = from + row * Shape::ld + k;
-    if constexpr (is_complex) {
-      const double2 v = at[t];
-      x = v.x;
-      y = v.y;
-    } else {
-      x = at[t];
-      y = at[t + 4];
-    }
-  }
-
-  __device__ double tile(const T* s, const T* z, const T* d, T* c, double alpha, double beta,
-                         double gamma, int row0, int col0) const {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    const int g = lane / 4;
-    const int t = lane % 4;
-    double re[Shape::down][Shape::across][4] = {};
-    double im[is_complex ? Shape::down : 1][is_complex ? Shape::across : 1][4] = {};
-    for (int k = 0; k < Shape::side; k += is_complex ? 4 : 8) {
-      double a[Shape::down][4];
-      double b[Shape::across][2];
-#pragma unroll
-      for (int i = 0; i < Shape::down; ++i) {
-        pair(s, row0 + 16 * i + g, k, t, a[i][0], a[i][2]);
-        pair(s, row0 + 16 * i + 8 + g, k, t, a[i][1], a[i][3]);
-      }
-#pragma unroll
-      for (int j = 0; j < Shape::across; ++j) pair(z, col0 + 8 * j + g, k, t, b[j][0], b[j][1]);
-#pragma unroll
-      for (int i = 0; i < Shape::down; ++i)
-#pragma unroll
-        for (int j = 0; j < Shape::across; ++j) {
-          float64::multiply_add(re[i][j], a[i], b[j]);
-          if constexpr (is_complex) {
-            const double turned[4] = {a[i][2], a[i][3], -a[i][0], -a[i][1]};
-            float64::multiply_add(im[i][j], turned, b[j]);
-          }
-        }
-    }
-    double sum = 0;
-#pragma unroll
-    for (int i = 0; i < Shape::down; ++i)
-#pragma unroll
-      for (int j = 0; j < Shape::across; ++j)
-#pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          const int row = row0 + 16 * i + 8 * (e / 2) + g;
-          const int col = col0 + 8 * j + 2 * t + e % 2;
-          if (col > row) continue;
-          const int place = row * Shape::ld + col;
-          T v;
-          if constexpr (is_complex)
-            v = {alpha * re[i][j][e], row == col ? 0.0 : alpha * im[i][j][e]};
-          else
-            v = alpha * re[i][j][e];
-          if (d) v = added(v, scaled(beta, d[place]));
-          if (row == col && row < m_) v = added(v, real_number<T>(gamma));
-          c[place] = v;
-          if (row != col) c[col * Shape::ld + row] = conjugate_of(v);
-          sum += (row == col ? 1.0 : 2.0) * squared(v);
-        }
-    return sum;
-  }
-
   T* room_;
   int m_;
   double* sums_;
@@ -140,10 +59,10 @@ template <bool is_complex, int side>
 __global__ void __launch_bounds__(block_threads)
     small_roots_kernel(int m, RootPlan plan, const RootRows* rows, const double* scalars, int steps,
                        Matrices given, Matrices x_out, RootState* states) {
-  using Shape = SmallShape<is_complex, side>;
+  using Shape = small::Shape<is_complex, side, buffers>;
   using T = typename Shape::T;
   extern __shared__ __align__(16) unsigned char small_roots_memory[];
-  __shared__ double sums[block_warps];
+  __shared__ double sums[small::block_warps];
   __shared__ RootStep step;
   __shared__ RootState state;
   await_earlier_kernels();
@@ -154,11 +73,7 @@ __global__ void __launch_bounds__(block_threads)
   }
   SmallRoot<Shape> root(reinterpret_cast<T*>(small_roots_memory), m, sums);
   const T* const from = static_cast<const T*>(given.data) + b * given.stride;
-  for (int at = static_cast<int>(threadIdx.x); at < side * side; at += block_threads) {
-    const int i = at / side;
-    const int j = at % side;
-    root.at(0)[i * Shape::ld + j] = i < m && j < m ? from[i * given.ld + j] : T{};
-  }
+  small::fetch<Shape>(from, given.ld, m, root.at(0));
   __syncthreads();
   if (state.status != RootStatus::running) return;
 
@@ -220,7 +135,7 @@ template <bool is_complex, int side>
 void start(const Queue& queue, index_t batch, index_t m, const RootPlan& plan, const RootRows* rows,
            const double* scalars, int steps, Matrices b, Matrices x, RootState* states) {
   const auto kernel = small_roots_kernel<is_complex, side>;
-  constexpr int bytes = SmallShape<is_complex, side>::shared_bytes;
+  constexpr int bytes = small::Shape<is_complex, side, buffers>::shared_bytes;
   allow_shared_memory(reinterpret_cast<const void*>(kernel), queue.device, bytes);
   launch_after(queue, kernel, Grid{grid_size(batch), block_threads, static_cast<unsigned>(bytes)},
                "launching roots of small matrices", static_cast<int>(m), plan, rows, scalars, steps,
@@ -233,8 +148,9 @@ bool fit_small_roots(int device, Storage storage, index_t m) {
   constexpr int others = 2048;  // what a block has besides, and what CUDA takes
   const int room = most_shared_memory(device) - others;
   if (storage == Storage::complex128)  // twice the side is too much for any device yet
-    return m <= 32 && SmallShape<true, 32>::shared_bytes <= room;
-  return storage == Storage::float64 && m <= 64 && SmallShape<false, 64>::shared_bytes <= room;
+    return m <= 32 && small::Shape<true, 32, buffers>::shared_bytes <= room;
+  return storage == Storage::float64 && m <= 64 &&
+         small::Shape<false, 64, buffers>::shared_bytes <= room;
 }
 
 void small_roots(const Queue& queue, Storage storage, index_t batch, index_t m,

@@ -6,21 +6,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
 
-#include "carver.hpp"
-#include "entrance.hpp"
 #include "float64_product.hpp"
 #include "polar_clip.hpp"
-#include "polar_iteration.hpp"
 #include "polar_passes.hpp"
+#include "polar_problem.hpp"
 #include "polar_small.hpp"
 
 namespace gramian::cuda {
 
 namespace {
-
-constexpr double u = 0x1p-53;
 
 void transpose(ArrayRef& a) {
   const auto last = a.shape.size() - 1;
@@ -28,36 +23,17 @@ void transpose(ArrayRef& a) {
   std::swap(a.strides[last - 1], a.strides[last]);
 }
 
-class Call {
+class Call : public PolarProblem {
  public:
   Call(const Queue& queue, const PolarCall& call)
-      : queue_(queue), call_(call), x_(call.x), out_(call.out), p_(call.p) {
+      : PolarProblem(queue, call), x_(call.x), out_(call.out), p_(call.p) {
     // What follows knows x = p u alone.
     if (p_.data && call.side == Side::right) {
       transpose(x_);
       transpose(out_);
       transpose(p_);
     }
-    const index_t rows = x_.shape[x_.shape.size() - 2];
-    const index_t cols = x_.shape.back();
-    tall_ = rows > cols;
-    m_ = std::min(rows, cols);
-    n_ = std::max(rows, cols);
-    batch_ = batch_size(x_);
-    storage_ = storage_of(x_.dtype, true);
-    empty_ = batch_ == 0 || m_ == 0;
-    if (empty_) return;
-    small_ = fits_small_function(queue.device, storage_, m_, n_);
-    iteration_ = PolarIteration(queue_, storage_, batch_, m_);
-  }
-
-  bool by_svd() const { return empty_ || small_; }
-
-  std::size_t workspace() {
-    if (empty_) return 0;
-    Carver carver(nullptr);
-    carve(carver);
-    return carver.used();
+    tall_ = x_.shape[x_.shape.size() - 2] > x_.shape.back();
   }
 
   Status run(Workspace workspace) {
@@ -65,11 +41,7 @@ class Call {
       clear_figures();
       return Status::ok;
     }
-    Carver carver(workspace.take<std::byte>(0));
-    carve(carver);
-    measure(queue_, x_, entrance_);
-    if (call_.check_finite && !is_finite(queue_, batch_ * entrance_parts(m_, n_), entrance_))
-      return Status::not_finite;
+    if (const Status status = begin(x_, workspace); status != Status::ok) return status;
     enter(queue_, x_, storage_, entrance_, x_of_[0]);
     factor();
     if (p_.data) hermitian_factor();
@@ -82,11 +54,7 @@ class Call {
  private:
   bool long_factor() const { return p_.data && tall_; }
 
-  void carve(Carver& carver) {
-    entrance_.parts = carver.take<double>(batch_ * entrance_parts(m_, n_));
-    entrance_.exponent = carver.take<int>(batch_);
-    entrance_.norm = carver.take<double>(batch_);
-    iteration_.carve(carver);
+  void carve(Carver& carver) override {
     for (Matrices& x : x_of_) x = iteration_.take(carver, m_, n_);
     if (!long_factor()) {
       p_of_ = iteration_.square[0];
@@ -96,45 +64,27 @@ class Call {
     p_of_ = iteration_.take(carver, n_, n_);
   }
 
-  bool is_wide() const { return x_.dtype == DType::float64 || x_.dtype == DType::complex128; }
   bool is_sign() const { return call_.kind == PolarCall::sign; }
 
-  double cutoff() const {
-    return static_cast<double>(n_) * polar_plan::cutoff_units * (is_wide() ? u : 0x1p-24);
-  }
+  double cutoff() const { return static_cast<double>(n_) * polar_plan::cutoff_units * unit(); }
 
-  PolarAim aim() const {
-    const double m = static_cast<double>(m_);
-    const double n = static_cast<double>(n_);
-    const double root = std::sqrt(m);
-    const double sums = std::sqrt(static_cast<double>(product_roundings(n_)));
-    PolarAim aim;
-    aim.m = m_;
-    aim.cutoff = cutoff();
-    // Where a random matrix has its least singular value.
-    const double ratio = std::sqrt(m / n);
-    aim.first_guess = std::max(1.0 / 32 / m, n >= 1.2 * m ? 0.5 * (1 - ratio) / (1 + ratio) : 0.0);
-    const double standard = (2 * root + 4 + sums / 2) * root * u;
-    aim.floor = 64 * standard;
-    // Of what is rounded to float32 no more is asked.
-    aim.aim = is_wide() ? standard : std::max(standard, root * 0x1p-34);
-    const double tolerance = polar_tolerance(x_.dtype, m_, n_);
-    if (call_.tolerance > tolerance) aim.aim = std::max(aim.aim, call_.tolerance * root);
-    return aim;
+  PolarAim aim_asked_for() const {
+    PolarAim wanted = aim(n_, cutoff(), guess_of_random());
+    if (call_.tolerance > polar_tolerance(x_.dtype, m_, n_))
+      wanted.aim = std::max(wanted.aim, call_.tolerance * std::sqrt(static_cast<double>(m_)));
+    return wanted;
   }
 
   /// x_of_[0] <- its polar factor.
   void factor() {
+    if (is_sign()) make_hermitian(queue_, storage_, batch_, m_, x_of_[0]);
     if (small_) {
-      if (is_sign()) make_hermitian(queue_, storage_, batch_, m_, x_of_[0]);
       SmallFunction function;
       function.cutoff = cutoff();
       small_function(queue_, storage_, batch_, m_, n_, x_of_[0], iteration_.square[0], function,
                      iteration_.memory.states);
     } else {
-      if (is_sign()) make_hermitian(queue_, storage_, batch_, m_, x_of_[0]);
-      iteration_.run(aim(), is_wide() ? polar_steps_of_double : polar_steps_of_float, n_, x_of_[0],
-                     x_of_[1], is_sign());
+      iteration_.run(aim_asked_for(), steps(), n_, x_of_[0], x_of_[1], is_sign());
       polar_settle(queue_, storage_, batch_, m_, n_, iteration_.memory.states, x_of_[0], x_of_[1],
                    call_.lose_unconverged);
     }
@@ -213,15 +163,8 @@ class Call {
     check(cudaMemsetAsync(call_.figures.data, 0, bytes, queue_.stream), "clearing figures");
   }
 
-  Queue queue_;
-  const PolarCall& call_;
   ArrayRef x_, out_, p_;
-  index_t m_, n_, batch_;
-  Storage storage_;
-  bool tall_, empty_;
-  bool small_ = false;
-  Entrance entrance_{};
-  PolarIteration iteration_;
+  bool tall_;
   Matrices x_of_[2], adjoint_[2], p_of_;
 };
 

@@ -6,44 +6,25 @@
 // the second time to a matrix whose norm is all but c.
 #include "polar_clip.hpp"
 
-#include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "polar_clip_passes.hpp"
-#include "polar_iteration.hpp"
 #include "polar_passes.hpp"
+#include "polar_problem.hpp"
 #include "polar_small.hpp"
 
 namespace gramian::cuda {
 
 namespace {
 
-constexpr double u = 0x1p-53;
-
-class Clip {
+class Clip : public PolarProblem {
  public:
   Clip(const Queue& queue, const PolarCall& call)
-      : queue_(queue), call_(call), x_(call.x), hard_(call.kind == PolarCall::hard) {
-    const index_t rows = x_.shape[x_.shape.size() - 2];
-    const index_t cols = x_.shape.back();
-    m_ = std::min(rows, cols);
-    n_ = std::max(rows, cols);
-    batch_ = batch_size(x_);
-    storage_ = storage_of(x_.dtype, true);
-    empty_ = batch_ == 0 || m_ == 0;
-    if (empty_) return;
-    small_ = fits_small_function(queue.device, storage_, m_, n_);
+      : PolarProblem(queue, call), x_(call.x), hard_(call.kind == PolarCall::hard) {
     width_ = small_ || hard_ ? n_ : n_ + m_;
-    copied_ = overlaps(x_, call.out) && !same_entries(x_, call.out);
-    iteration_ = PolarIteration(queue_, storage_, batch_, m_);
-  }
-
-  std::size_t workspace() {
-    if (empty_) return 0;
-    Carver carver(nullptr);
-    carve(carver);
-    return carver.used();
+    if (!empty_) copied_ = overlaps(x_, call.out) && !same_entries(x_, call.out);
   }
 
   Status run(Workspace workspace) {
@@ -51,13 +32,10 @@ class Clip {
       clear_figures();
       return Status::ok;
     }
-    Carver carver(workspace.take<std::byte>(0));
-    carve(carver);
-    measure(queue_, x_, entrance_);
-    if (call_.check_finite && !is_finite(queue_, batch_ * entrance_parts(m_, n_), entrance_))
-      return Status::not_finite;
+    if (const Status status = begin(x_, workspace); status != Status::ok) return status;
     enter(queue_, x_, storage_, entrance_, x0_);
-    pass_ = {queue_, storage_, batch_, m_, n_, call_.bound, entrance_.exponent, states_};
+    pass_ = {queue_,      storage_,           batch_,         m_,     n_,
+             call_.bound, entrance_.exponent, entrance_.norm, states_};
     Matrices result = x0_;
     if (small_) {
       SmallFunction function;
@@ -88,14 +66,10 @@ class Clip {
   }
 
  private:
-  void carve(Carver& carver) {
-    entrance_.parts = carver.take<double>(batch_ * entrance_parts(m_, n_));
-    entrance_.exponent = carver.take<int>(batch_);
-    entrance_.norm = carver.take<double>(batch_);
+  void carve(Carver& carver) override {
     states_ = carver.take<PolarState>(batch_);
     for (int*& flags : done_) flags = carver.take<int>(batch_);
     top_ = carver.take<double>(batch_);
-    iteration_.carve(carver);
     x0_ = iteration_.take(carver, m_, width_);
     x1_ = iteration_.take(carver, m_, width_);
     if (!small_ && hard_) {
@@ -106,29 +80,15 @@ class Clip {
     if (copied_) copy_ = carver.take<std::byte>(batch_ * m_ * n_ * gramian::element_size(x_.dtype));
   }
 
-  bool is_wide() const { return x_.dtype == DType::float64 || x_.dtype == DType::complex128; }
   bool is_half() const { return x_.dtype == DType::float16 || x_.dtype == DType::bfloat16; }
-  double unit() const { return is_wide() ? u : 0x1p-24; }
   double root() const { return std::sqrt(static_cast<double>(m_)); }
   double margin() const { return (root() + 2) * unit(); }
-  int steps() const { return is_wide() ? polar_steps_of_double : polar_steps_of_float; }
-
-  PolarAim aim(double cutoff, double first_guess) const {
-    const double sums = std::sqrt(static_cast<double>(product_roundings(width_)));
-    PolarAim aim;
-    aim.m = m_;
-    aim.cutoff = cutoff;
-    aim.first_guess = first_guess;
-    const double standard = (2 * root() + 4 + sums / 2) * root() * u;
-    aim.floor = 64 * standard;
-    aim.aim = is_wide() ? standard : std::max(standard, root() * 0x1p-34);
-    aim.hold = true;
-    return aim;
-  }
 
   /// The polar factor of x in x, left out where done says so.
-  void iterate(const PolarAim& aim, index_t n, Matrices x, Matrices other, bool hermitian,
-               const int* done) const {
+  void iterate(double cutoff, double first_guess, index_t n, Matrices x, Matrices other,
+               bool hermitian, const int* done) const {
+    PolarAim wanted = aim(width_, cutoff, first_guess);
+    wanted.hold = true;
     const PolarMemory& memory = iteration_.memory;
     const auto count = static_cast<std::size_t>(batch_);
     check(cudaMemcpyAsync(memory.done, done, count * sizeof(int), cudaMemcpyDeviceToDevice,
@@ -136,8 +96,8 @@ class Clip {
           "copying flags");
     check(cudaMemsetAsync(memory.states, 0, count * sizeof(PolarState), queue_.stream),
           "clearing states");
-    iteration_.run(aim, std::max(steps(), aim.cutoff < 0x1p-30 ? polar_steps_of_double : 0), n, x,
-                   other, hermitian);
+    iteration_.run(wanted, cutoff < 0x1p-30 ? polar_steps_of_double : steps(), n, x, other,
+                   hermitian);
     polar_settle(queue_, storage_, batch_, m_, n, memory.states, x, other, false);
   }
 
@@ -145,7 +105,7 @@ class Clip {
     clip_begin(pass_, false, done_[0]);
     clip_append(pass_, x0_);
     // sigma_min is c, which is nowhere below 2^-57 of the largest entry.
-    iterate(aim(0x1p-60 / static_cast<double>(n_), 0.15), width_, x0_, x1_, false, done_[0]);
+    iterate(0x1p-60 / static_cast<double>(n_), 0.15, width_, x0_, x1_, false, done_[0]);
   }
 
   Matrices hard() {
@@ -166,14 +126,11 @@ class Clip {
   void clip_once(bool first, int* done) {
     const PolarMemory& memory = iteration_.memory;
     clip_take(pass_, done, x0_, base_);
-    const double ratio = std::sqrt(static_cast<double>(m_) / static_cast<double>(n_));
-    const double guess = std::max(1.0 / 32 / static_cast<double>(m_),
-                                  5 * n_ >= 6 * m_ ? 0.5 * (1 - ratio) / (1 + ratio) : 0.0);
     // What W leaves out, the result lacks: less than polar's cutoff where sides are long.
-    iterate(aim(4 * margin(), guess), n_, x0_, x1_, false, done);
+    iterate(4 * margin(), guess_of_random(), n_, x0_, x1_, false, done);
     clip_shift(pass_, 6 * margin(), memory.scalars);
     iteration_.product(base_, x0_, n_, {}, sign_[0], {0, 0, 0, memory.scalars}, {}, done);
-    iterate(aim(margin(), 0.25 / static_cast<double>(m_)), m_, sign_[0], sign_[1], true, done);
+    iterate(margin(), 0.25 / static_cast<double>(m_), m_, sign_[0], sign_[1], true, done);
     const Matrices s = sign_[0];
     const Matrices identity = iteration_.square[0];
     const Matrices r = iteration_.square[1];
@@ -240,35 +197,19 @@ class Clip {
     check(cudaStreamSynchronize(queue_.stream), "writing figures");
   }
 
-  Queue queue_;
-  const PolarCall& call_;
   ArrayRef x_;
-  bool hard_, empty_;
-  bool small_ = false;
+  bool hard_;
   bool copied_ = false;
-  index_t m_, n_, batch_;
   index_t width_ = 0;
-  Storage storage_;
-  Entrance entrance_{};
   PolarState* states_ = nullptr;
   int* done_[2] = {};
   double* top_ = nullptr;
   void* copy_ = nullptr;
   ClipPass pass_{};
-  PolarIteration iteration_;
   Matrices x0_, x1_, base_, sign_[2], compared_;
 };
 
 }  // namespace
-
-bool is_finite(const Queue& queue, index_t parts, const Entrance& entrance) {
-  std::vector<double> figures(static_cast<std::size_t>(parts));
-  check(cudaMemcpyAsync(figures.data(), entrance.parts, figures.size() * sizeof(double),
-                        cudaMemcpyDeviceToHost, queue.stream),
-        "reading whether x is finite");
-  check(cudaStreamSynchronize(queue.stream), "reading whether x is finite");
-  return std::all_of(figures.begin(), figures.end(), [](double v) { return std::isfinite(v); });
-}
 
 std::size_t clip_workspace(const Queue& queue, const PolarCall& call) {
   return Clip(queue, call).workspace();

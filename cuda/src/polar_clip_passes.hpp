@@ -18,6 +18,7 @@ struct ClipPass {
   index_t batch, m, n;
   double bound;         // on the input's scale
   const int* exponent;  // [batch]
+  const double* norm;   // [batch] NaN where the matrix is not finite
   PolarState* states;   // [batch] of the clipping
 };
 
@@ -38,8 +39,8 @@ void clip_scale(const ClipPass& pass, double less, double* scalars);
 /// `first` done stays 0 otherwise; else it is as it was.
 void clip_decide(const ClipPass& pass, const NormParts& squares, bool first, int* done);
 
-/// Whether the largest singular value is above 4 c, by the norms of G and of its square: done <- 1
-/// where it is not.
+/// Whether the largest singular value is above 2 c, by an estimate from below made of the norms of
+/// G and of its square: done <- 1 where it is not.
 void clip_again(const ClipPass& pass, const NormParts& gram, const NormParts& square, int* done);
 
 /// later <- 1 where done is 1.

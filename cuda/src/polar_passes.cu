@@ -1,27 +1,13 @@
 #include "polar_passes.hpp"
 
-#include <algorithm>
-
 #include "dependent_launch.cuh"
-#include "element.cuh"
-#include "vector_arithmetic.cuh"
+#include "polar_common.cuh"
 
 namespace gramian::cuda {
 
 namespace {
 
 constexpr int threads = 256;
-
-/// Rows of a matrix are dealt out to so many blocks.
-index_t blocks_for(index_t rows) { return std::min<index_t>(rows, 256); }
-
-template <class T>
-__device__ T not_a_number() {
-  if constexpr (is_complex_number<T>)
-    return {NAN, NAN};
-  else
-    return NAN;
-}
 
 template <class T>
 __global__ void __launch_bounds__(threads)
@@ -123,19 +109,12 @@ __global__ void __launch_bounds__(threads)
       entries[i * a.ld + j] = scaled(second, scaled(first, entries[i * a.ld + j]));
 }
 
-template <class F>
-void with_type(Storage storage, F&& f) {
-  if (storage == Storage::float64) return f(double{});
-  if (storage == Storage::complex128) return f(double2{});
-  throw Error("a polar factor of another type");
-}
-
 }  // namespace
 
 void polar_settle(const Queue& queue, Storage storage, index_t batch, index_t rows, index_t cols,
                   const PolarState* states, Matrices y, Matrices other, bool strict) {
   const index_t blocks = blocks_for(rows);
-  with_type(storage, [&](auto kind) {
+  with_float64(storage, [&](auto kind) {
     launch_after(queue, settle_kernel<decltype(kind)>, grid_size(batch * blocks), threads,
                  "launching the end of a polar factor", blocks, rows, cols, states, y, other,
                  strict);
@@ -144,7 +123,7 @@ void polar_settle(const Queue& queue, Storage storage, index_t batch, index_t ro
 
 void make_hermitian(const Queue& queue, Storage storage, index_t batch, index_t m, Matrices a) {
   const index_t tiles = ceil_div(m, side);
-  with_type(storage, [&](auto kind) {
+  with_float64(storage, [&](auto kind) {
     launch_after(queue, hermitian_kernel<decltype(kind)>, grid_size(batch * tiles * tiles), threads,
                  "launching a Hermitian part", tiles, m, a);
   });
@@ -154,7 +133,7 @@ void adjoint(const Queue& queue, Storage storage, index_t batch, index_t rows, i
              Matrices x, Matrices y) {
   const index_t down = ceil_div(rows, side);
   const index_t across = ceil_div(cols, side);
-  with_type(storage, [&](auto kind) {
+  with_float64(storage, [&](auto kind) {
     launch_after(queue, adjoint_kernel<decltype(kind)>, grid_size(batch * down * across), threads,
                  "launching an adjoint", down, across, rows, cols, x, y);
   });
@@ -163,7 +142,7 @@ void adjoint(const Queue& queue, Storage storage, index_t batch, index_t rows, i
 void scale_by_powers(const Queue& queue, Storage storage, index_t batch, index_t rows, index_t cols,
                      Matrices a, const int* exponent) {
   const index_t blocks = blocks_for(rows);
-  with_type(storage, [&](auto kind) {
+  with_float64(storage, [&](auto kind) {
     launch_after(queue, powers_kernel<decltype(kind)>, grid_size(batch * blocks), threads,
                  "launching a scaling", blocks, rows, cols, a, exponent);
   });

@@ -2,10 +2,8 @@
 
 #include "dependent_launch.cuh"
 #include "device_properties.hpp"
-#include "element.cuh"
-#include "float64_product.hpp"
 #include "polar_bound.cuh"
-#include "vector_arithmetic.cuh"
+#include "polar_common.cuh"
 
 namespace gramian::cuda {
 
@@ -20,6 +18,10 @@ constexpr int others = 4096;  // bytes that a block has besides, and what CUDA t
 constexpr double orthogonal = 0x1p-52;
 /// Rows whose norms are so small beside the whole are left as they are.
 constexpr double negligible = 0x1p-58;
+/// Two rows that are just not negligible have a product of down to 2^-168, which float32 does not
+/// hold: numbers that an angle is found from are raised by this. The largest is then below 2^74,
+/// and their quotient below 2^109.
+constexpr double raised = 0x1p60;
 
 struct Arguments {
   Matrices y, room;
@@ -42,14 +44,6 @@ __device__ void add_product(double a, double b, double2& sum) { sum.x = fma(a, b
 __device__ void add_product(double2 a, double2 b, double2& sum) {
   sum.x = fma(a.x, b.x, fma(a.y, b.y, sum.x));
   sum.y = fma(a.y, b.x, fma(-a.x, b.y, sum.y));
-}
-
-template <class T>
-__device__ T not_a_number() {
-  if constexpr (is_complex_number<T>)
-    return {NAN, NAN};
-  else
-    return NAN;
 }
 
 __device__ double2 times(double2 phase, double2 v) {
@@ -121,7 +115,8 @@ __device__ bool rotate(const Rows<T>& rows, int p, int q, double least, int lane
     phase = {gamma.x * inverse, gamma.y * inverse};
   }
   // The angle need not be exact, as long as it is one.
-  const float zeta = static_cast<float>(beta - alpha) / (2 * static_cast<float>(size));
+  const float zeta =
+      static_cast<float>(raised * (beta - alpha)) / (2 * static_cast<float>(raised * size));
   const float t32 = fabsf(zeta) > 1e6f
                         ? 0.5f / zeta
                         : copysignf(1.0f, zeta) / (fabsf(zeta) + sqrtf(fmaf(zeta, zeta, 1.0f)));
@@ -341,9 +336,7 @@ void small_function(const Queue& queue, Storage storage, index_t batch, index_t 
                     Matrices y, Matrices room, const SmallFunction& function, PolarState* states) {
   const Arguments a{y, room, m, n, static_cast<int>(row_of(m, n)), function, states};
   const auto bytes = static_cast<unsigned>(bytes_of(storage, m, n));
-  if (storage == Storage::complex128) return start<double2>(queue, batch, a, bytes);
-  if (storage == Storage::float64) return start<double>(queue, batch, a, bytes);
-  throw Error("Jacobi rotations of another type");
+  with_float64(storage, [&](auto kind) { start<decltype(kind)>(queue, batch, a, bytes); });
 }
 
 }  // namespace gramian::cuda

@@ -4,10 +4,8 @@
 #include <cmath>
 
 #include "dependent_launch.cuh"
-#include "element.cuh"
-#include "float64_product.hpp"
 #include "gramian/coefficients.hpp"
-#include "vector_arithmetic.cuh"
+#include "polar_common.cuh"
 
 namespace gramian::cuda {
 
@@ -110,22 +108,6 @@ __device__ Odd next_row(PolarState& s, const PolarAim& aim, const PolarTable& ta
   return row;
 }
 
-/// The sum of a matrix's parts, for every thread.
-__device__ double sum_of(const NormParts& parts, index_t b) {
-  __shared__ double sums[threads / 32];
-  const double* const from = parts.data + b * parts.count;
-  double four[4] = {};  // loads on the way at once
-  for (index_t first = threadIdx.x; first < parts.count; first += 4 * threads) {
-#pragma unroll
-    for (int k = 0; k < 4; ++k)
-      if (first + k * threads < parts.count) four[k] += from[first + k * threads];
-  }
-  double sum = (four[0] + four[1]) + (four[2] + four[3]);
-  sum = block_sum<threads>(sum, sums);
-  __syncthreads();
-  return sum;
-}
-
 __device__ void finish(const PolarMemory& memory, index_t b, PolarStatus status) {
   memory.states[b].status = status;
   memory.done[b] = 1;
@@ -148,8 +130,8 @@ __global__ void __launch_bounds__(threads)
   for (index_t i = threadIdx.x; i < aim.m; i += threads)
     trace += real_part_of(entries[i * (g.ld + 1)]);
   trace = block_sum<threads>(trace, sums);
-  const double norm = sqrt(sum_of(memory.defect, b));   // of G
-  const double square = sqrt(sum_of(memory.other, b));  // of G^2
+  const double norm = sqrt(sum_of_parts<threads>(memory.defect, b));   // of G
+  const double square = sqrt(sum_of_parts<threads>(memory.other, b));  // of G^2
   if (threadIdx.x != 0) return;
   PolarState s{};
   s.rank = static_cast<int>(aim.m);
@@ -161,8 +143,10 @@ __global__ void __launch_bounds__(threads)
     return finish(memory, b, norm == 0 ? PolarStatus::zero : PolarStatus::not_finite);
   }
   const double m = static_cast<double>(aim.m);
-  double scale = sqrt(sqrt(square));           // at least sigma_1
-  const double largest = sqrt(square / norm);  // at most sigma_1, and near to it
+  double scale = sqrt(sqrt(square));  // at least sigma_1
+  // At most sigma_1. At least (2 / (sqrt(m) + 1))^(1/4) of it: the worst is one value over m - 1 of
+  // (sqrt(m) + 1)^(-1/4) times it. 0.82 for a square Gaussian matrix.
+  const double largest = sqrt(square / norm);
   const double mean = trace / m;
   const double ratio = norm / mean;
   const double spread = sqrt(fmax(0.0, ratio * ratio - m));  // ||I - G / mean||_F
@@ -198,8 +182,8 @@ __global__ void __launch_bounds__(threads)
   const index_t b = blockIdx.x;
   if (memory.done[b] != 0) return;
   const bool calm = memory.calm[b] != 0;
-  const double e = sqrt(sum_of(memory.defect, b));
-  const double eta = calm ? INFINITY : sqrt(sum_of(memory.other, b));
+  const double e = sqrt(sum_of_parts<threads>(memory.defect, b));
+  const double eta = calm ? INFINITY : sqrt(sum_of_parts<threads>(memory.other, b));
   if (threadIdx.x != 0) return;
   PolarState s = memory.states[b];
   // Each singular value of 0 adds 1 to e^2.
@@ -242,8 +226,8 @@ __global__ void __launch_bounds__(threads)
     figures_kernel(double m, double method, PolarMemory memory, double* figures) {
   await_earlier_kernels();
   const index_t b = blockIdx.x;
-  const double defect = sum_of(memory.defect, b);
-  const double other = sum_of(memory.other, b);
+  const double defect = sum_of_parts<threads>(memory.defect, b);
+  const double other = sum_of_parts<threads>(memory.other, b);
   if (threadIdx.x != 0) return;
   const PolarState& s = memory.states[b];
   double* const to = figures + 5 * b;
@@ -254,13 +238,6 @@ __global__ void __launch_bounds__(threads)
   to[3] = rank == 0 ? 0 : rank == m ? sqrt(defect / m) : sqrt(other / rank);
   to[4] = s.residual / sqrt(fmax(rank, 1.0));
   if (s.status == PolarStatus::not_finite) to[3] = to[4] = NAN;
-}
-
-template <class F>
-void with_type(Storage storage, F&& f) {
-  if (storage == Storage::float64) return f(double{});
-  if (storage == Storage::complex128) return f(double2{});
-  throw Error("a polar factor of another type");
 }
 
 PolarTable make_table() {
@@ -295,7 +272,7 @@ const PolarTable& polar_table() {
 
 void polar_begin(const Queue& queue, Storage storage, index_t batch, const PolarAim& aim,
                  Matrices g, const PolarMemory& memory) {
-  with_type(storage, [&](auto kind) {
+  with_float64(storage, [&](auto kind) {
     launch_after(queue, begin_kernel<decltype(kind)>, grid_size(batch), threads,
                  "launching the start of a polar factor", aim, polar_table(), g, memory);
   });

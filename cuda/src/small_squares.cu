@@ -2,31 +2,17 @@
 
 #include "candidate.cuh"
 #include "device_properties.hpp"
-#include "float64_product.cuh"
 #include "float64_product.hpp"
-#include "vector_arithmetic.cuh"
+#include "small_tile.cuh"
 
 namespace gramian::cuda {
 
 namespace {
 
-constexpr int block_threads = 128;
-constexpr int block_warps = block_threads / 32;
+using small::block_threads;
+using small::block_warps;
 
-/// Matrices lie row by row in shared memory, rows side + 4 entries apart: then what a warp reads of
-/// a fragment at once, four entries in each of four rows or, of complex ones, in each of two, meets
-/// each bank equally often.
-template <bool is_complex, int side_>
-struct SmallShape {
-  using T = std::conditional_t<is_complex, double2, double>;
-  static constexpr int side = side_;
-  static constexpr int ld = side + 4;
-  static constexpr int warp_side = side / 2;
-  static constexpr int down = warp_side / 16;
-  static constexpr int across = warp_side / 8;
-  static constexpr int entries = side * ld;
-  static constexpr unsigned shared_bytes = 3 * entries * sizeof(T);
-};
+constexpr int buffers = 3;
 
 struct Measured {
   double trace, squares, top;
@@ -79,75 +65,11 @@ __device__ int best_column(const typename Shape::T* h, int m, double trace) {
   return static_cast<int>(best.index);
 }
 
-/// next <- scale H H^H for a Hermitian H; the upper triangle is the mirror image of the lower.
-template <class Shape, bool is_complex>
-__device__ void square(const typename Shape::T* h, double scale, typename Shape::T* next) {
-  using T = typename Shape::T;
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int row0 = warp / 2 * Shape::warp_side;
-  const int col0 = warp % 2 * Shape::warp_side;
-  if (col0 > row0) return;
-  const int g = lane / 4;
-  const int t = lane % 4;
-  double re[Shape::down][Shape::across][4] = {};
-  double im[is_complex ? Shape::down : 1][is_complex ? Shape::across : 1][4] = {};
-  const auto pair = [&](int row, int k, double& x, double& y) {
-    const T* const at = h + row * Shape::ld + k;
-    if constexpr (is_complex) {
-      const double2 v = at[t];
-      x = v.x;
-      y = v.y;
-    } else {
-      x = at[t];
-      y = at[t + 4];
-    }
-  };
-  for (int k = 0; k < Shape::side; k += is_complex ? 4 : 8) {
-    double s[Shape::down][4];
-    double z[Shape::across][2];
-#pragma unroll
-    for (int i = 0; i < Shape::down; ++i) {
-      pair(row0 + 16 * i + g, k, s[i][0], s[i][2]);
-      pair(row0 + 16 * i + 8 + g, k, s[i][1], s[i][3]);
-    }
-#pragma unroll
-    for (int j = 0; j < Shape::across; ++j) pair(col0 + 8 * j + g, k, z[j][0], z[j][1]);
-#pragma unroll
-    for (int i = 0; i < Shape::down; ++i)
-#pragma unroll
-      for (int j = 0; j < Shape::across; ++j) {
-        float64::multiply_add(re[i][j], s[i], z[j]);
-        if constexpr (is_complex) {
-          const double turned[4] = {s[i][2], s[i][3], -s[i][0], -s[i][1]};
-          float64::multiply_add(im[i][j], turned, z[j]);
-        }
-      }
-  }
-#pragma unroll
-  for (int i = 0; i < Shape::down; ++i)
-#pragma unroll
-    for (int j = 0; j < Shape::across; ++j)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        const int row = row0 + 16 * i + 8 * (e / 2) + g;
-        const int col = col0 + 8 * j + 2 * t + e % 2;
-        if (col > row) continue;
-        T v;
-        if constexpr (is_complex)
-          v = {scale * re[i][j][e], row == col ? 0.0 : scale * im[i][j][e]};
-        else
-          v = scale * re[i][j][e];
-        next[row * Shape::ld + col] = v;
-        if (row != col) next[col * Shape::ld + row] = conjugate_of(v);
-      }
-}
-
 template <bool is_complex, int side>
 __global__ void __launch_bounds__(block_threads)
     small_squares_kernel(index_t batch, int m, Matrices g, double slack, int most,
                          SquareFigures* figures, int* squarings, double* quotient) {
-  using Shape = SmallShape<is_complex, side>;
+  using Shape = small::Shape<is_complex, side, buffers>;
   using T = typename Shape::T;
   extern __shared__ __align__(16) unsigned char shared[];
   T* const given = reinterpret_cast<T*>(shared);
@@ -157,11 +79,7 @@ __global__ void __launch_bounds__(block_threads)
   await_earlier_kernels();
   const index_t b = blockIdx.x;
   const T* const from = static_cast<const T*>(g.data) + b * g.stride;
-  for (int at = static_cast<int>(threadIdx.x); at < side * side; at += block_threads) {
-    const int i = at / side;
-    const int j = at % side;
-    given[i * Shape::ld + j] = i < m && j < m ? from[i * g.ld + j] : T{};
-  }
+  small::fetch<Shape>(from, g.ld, m, given);
   __syncthreads();
 
   Measured now{};
@@ -174,7 +92,9 @@ __global__ void __launch_bounds__(block_threads)
       figures[t * batch + b] = {now.trace, now.squares, static_cast<double>(e), now.top};
     const double open = scalbn(now.trace / sqrt(now.squares) - 1, -t);
     if (!plain || t == most || open <= slack) break;
-    square<Shape, is_complex>(h, scalbn(1.0, -2 * e), next);
+    small::product<Shape>(h, h, scalbn(1.0, -2 * e), [&](int row, int col, T v) {
+      small::put_mirrored<Shape>(next, row, col, v);
+    });
     __syncthreads();
     T* const written = next;
     next = t == 0 ? spare : h;
@@ -209,17 +129,17 @@ template <bool is_complex, int side>
 void start(const Queue& queue, index_t batch, index_t m, Matrices g, double slack, int most,
            SquareFigures* figures, int* squarings, double* quotient) {
   const auto kernel = small_squares_kernel<is_complex, side>;
-  constexpr unsigned bytes = SmallShape<is_complex, side>::shared_bytes;
-  allow_shared_memory(reinterpret_cast<const void*>(kernel), queue.device, static_cast<int>(bytes));
-  launch_after(queue, kernel, {grid_size(batch), block_threads, bytes},
+  constexpr int bytes = small::Shape<is_complex, side, buffers>::shared_bytes;
+  allow_shared_memory(reinterpret_cast<const void*>(kernel), queue.device, bytes);
+  launch_after(queue, kernel, {grid_size(batch), block_threads, static_cast<unsigned>(bytes)},
                "launching squares of small matrices", batch, static_cast<int>(m), g, slack, most,
                figures, squarings, quotient);
 }
 
 template <bool is_complex>
 int shared_bytes(index_t m) {
-  return static_cast<int>(m <= 32 ? SmallShape<is_complex, 32>::shared_bytes
-                                  : SmallShape<is_complex, 64>::shared_bytes);
+  return m <= 32 ? small::Shape<is_complex, 32, buffers>::shared_bytes
+                 : small::Shape<is_complex, 64, buffers>::shared_bytes;
 }
 
 }  // namespace

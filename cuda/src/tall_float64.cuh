@@ -30,32 +30,38 @@ struct GramArguments {
   double* parts;      // part after part, tile after tile, tile x tile entries
 };
 
-/// Of the 16 rows from `row` on, 64 columns from `col` on; zeros outside. A thread always has the
-/// same column, of every other row.
-template <class T>
+/// `high` rows and `broad` columns of a matrix, as float64 in shared memory rows `stride` entries
+/// apart; zeros outside of the matrix. A thread always has the same column.
+template <class T, int high, int broad, int stride>
 struct Piece {
-  static constexpr int step = threads / tile;
-  T held[depth / step];
+  static constexpr int step = threads / broad;
+  T held[high / step];
 
-  __device__ __forceinline__ void load(const T* x, index_t row, index_t rows, index_t col,
-                                       index_t cols) {
-    const int j = static_cast<int>(threadIdx.x) % tile;
-    const index_t i = row + static_cast<int>(threadIdx.x) / tile;
-    const int left = col + j < cols ? inside(i, rows, depth) : 0;
-    const T* from = x + i * cols + col + j;
+  /// From that row and column on; entries lie down and across so many apart.
+  __device__ __forceinline__ void load(const T* x, index_t down, index_t across, index_t row,
+                                       index_t rows, index_t col, index_t cols) {
+    const index_t j = col + static_cast<int>(threadIdx.x) % broad;
+    const index_t i = row + static_cast<int>(threadIdx.x) / broad;
+    const int left = j < cols ? inside(i, rows, high) : 0;
+    const T* from = x + i * down + j * across;
 #pragma unroll
-    for (int u = 0; u < depth / step; ++u) {
+    for (int u = 0; u < high / step; ++u) {
       held[u] = u * step < left ? *from : T(0);
-      from += step * cols;
+      from += step * down;
     }
   }
   __device__ __forceinline__ void store(double* to) const {
-    to += static_cast<int>(threadIdx.x) / tile * wide_stride + static_cast<int>(threadIdx.x) % tile;
+    to += static_cast<int>(threadIdx.x) / broad * stride + static_cast<int>(threadIdx.x) % broad;
 #pragma unroll
-    for (int u = 0; u < depth / step; ++u)
-      to[u * step * wide_stride] = static_cast<double>(held[u]);
+    for (int u = 0; u < high / step; ++u) to[u * step * stride] = static_cast<double>(held[u]);
   }
 };
+
+/// What a sum goes down, and what it goes along.
+template <class T>
+using WidePiece = Piece<T, depth, tile, wide_stride>;
+template <class T>
+using DeepPiece = Piece<T, tile, depth, deep_stride>;
 
 /// Four warps, 32 x 32 entries each; of those beyond the matrices nothing is computed.
 template <class X, class Y>
@@ -87,10 +93,10 @@ __global__ void __launch_bounds__(threads, 3) gram_kernel(GramArguments a) {
 
   const X* const x = static_cast<const X*>(a.x);
   const Y* const y = static_cast<const Y*>(a.y);
-  Piece<X> x_next;
-  Piece<Y> y_next;
-  x_next.load(x, begin, end, I * tile, a.x_cols);
-  y_next.load(y, begin, end, J * tile, a.y_cols);
+  WidePiece<X> x_next;
+  WidePiece<Y> y_next;
+  x_next.load(x, a.x_cols, 1, begin, end, I * tile, a.x_cols);
+  y_next.load(y, a.y_cols, 1, begin, end, J * tile, a.y_cols);
   double sums[2][4][4] = {};
   int turn = 0;
   for (index_t row = begin; row < end; row += depth, turn ^= 1) {
@@ -98,8 +104,8 @@ __global__ void __launch_bounds__(threads, 3) gram_kernel(GramArguments a) {
     y_next.store(y_piece[turn]);
     __syncthreads();
     if (row + depth < end) {
-      x_next.load(x, row + depth, end, I * tile, a.x_cols);
-      y_next.load(y, row + depth, end, J * tile, a.y_cols);
+      x_next.load(x, a.x_cols, 1, row + depth, end, I * tile, a.x_cols);
+      y_next.load(y, a.y_cols, 1, row + depth, end, J * tile, a.y_cols);
     }
 #pragma unroll
     for (int k = 0; k < depth; k += 8) {
@@ -180,55 +186,6 @@ __global__ void __launch_bounds__(threads) gram_sum_kernel(SumArguments a) {
     a.gram[at] = (shared[0][lane] + shared[1][lane]) + (shared[2][lane] + shared[3][lane]);
 }
 
-/// Of X, 64 rows and 16 columns.
-template <class T>
-struct RowPiece {
-  static constexpr int step = threads / depth;
-  T held[tile / step];
-
-  __device__ __forceinline__ void load(const T* x, index_t row, index_t rows, index_t col,
-                                       index_t cols) {
-    const int j = static_cast<int>(threadIdx.x) % depth;
-    const index_t i = row + static_cast<int>(threadIdx.x) / depth;
-    const int left = col + j < cols ? inside(i, rows, tile) : 0;
-    const T* from = x + i * cols + col + j;
-#pragma unroll
-    for (int u = 0; u < tile / step; ++u) {
-      held[u] = u * step < left ? *from : T(0);
-      from += step * cols;
-    }
-  }
-  __device__ __forceinline__ void store(double* to) const {
-    to +=
-        static_cast<int>(threadIdx.x) / depth * deep_stride + static_cast<int>(threadIdx.x) % depth;
-#pragma unroll
-    for (int u = 0; u < tile / step; ++u) to[u * step * deep_stride] = static_cast<double>(held[u]);
-  }
-};
-
-/// Of E, 16 rows and 64 columns.
-struct SmallPiece {
-  static constexpr int step = threads / tile;
-  double held[depth / step];
-
-  __device__ __forceinline__ void load(const TallProduct& p, index_t row, index_t col) {
-    const index_t j = col + static_cast<int>(threadIdx.x) % tile;
-    const index_t i = row + static_cast<int>(threadIdx.x) / tile;
-    const int left = j < p.cols ? inside(i, p.x.cols, depth) : 0;
-    const double* from = p.e + i * p.e_row + j * p.e_col;
-#pragma unroll
-    for (int u = 0; u < depth / step; ++u) {
-      held[u] = u * step < left ? *from : 0.0;
-      from += step * p.e_row;
-    }
-  }
-  __device__ __forceinline__ void store(double* to) const {
-    to += static_cast<int>(threadIdx.x) / tile * wide_stride + static_cast<int>(threadIdx.x) % tile;
-#pragma unroll
-    for (int u = 0; u < depth / step; ++u) to[u * step * wide_stride] = held[u];
-  }
-};
-
 /// Four warps, 16 rows by 64 columns each.
 template <class X, class C>
 __global__ void __launch_bounds__(threads, 3)
@@ -245,10 +202,10 @@ __global__ void __launch_bounds__(threads, 3)
   const int across = (inside(J * tile, p.cols, tile) + 7) / 8;
 
   const X* const x = static_cast<const X*>(p.x.data);
-  RowPiece<X> x_next;
-  SmallPiece e_next;
-  x_next.load(x, I * tile, p.x.rows, 0, p.x.cols);
-  e_next.load(p, 0, J * tile);
+  DeepPiece<X> x_next;
+  WidePiece<double> e_next;
+  x_next.load(x, p.x.cols, 1, I * tile, p.x.rows, 0, p.x.cols);
+  e_next.load(p.e, p.e_row, p.e_col, 0, p.x.cols, J * tile, p.cols);
   double sums[8][4] = {};
   int turn = 0;
   for (index_t k0 = 0; k0 < p.x.cols; k0 += depth, turn ^= 1) {
@@ -256,8 +213,8 @@ __global__ void __launch_bounds__(threads, 3)
     e_next.store(e_piece[turn]);
     __syncthreads();
     if (k0 + depth < p.x.cols) {
-      x_next.load(x, I * tile, p.x.rows, k0 + depth, p.x.cols);
-      e_next.load(p, k0 + depth, J * tile);
+      x_next.load(x, p.x.cols, 1, I * tile, p.x.rows, k0 + depth, p.x.cols);
+      e_next.load(p.e, p.e_row, p.e_col, k0 + depth, p.x.cols, J * tile, p.cols);
     }
 #pragma unroll
     for (int k = 0; k < depth; k += 8) {

@@ -90,6 +90,58 @@ def test_scaling_by_powers_of_two_changes_no_bit(torch, shape, dtype):
         assert same_bits(p * 2.0**power, q)
 
 
+@pytest.mark.parametrize("shape", [(128, 128), (300, 400)])
+def test_the_cutoff_is_between_its_bounds(torch, shape):
+    """Relative to an estimate of the norm from below, for which this spectrum is the worst."""
+    m = min(shape)
+    share = (2 / (m**0.5 + 1)) ** 0.25
+    cutoff = max(shape) * reference.unit("float32")
+    for least, rank in ((1.05 * cutoff, m), (0.95 * share * cutoff, m - 1)):
+        sigma = np.r_[1, np.full(m - 2, (m**0.5 + 1) ** -0.25), least]
+        x = matrices.with_spectrum(np.random.default_rng(0), sigma, *shape).astype("float32")
+        assert polar(torch, x)[2].rank == rank
+
+
+@pytest.mark.parametrize("unit", [1.0, 1j])
+def test_rows_whose_product_float32_does_not_hold(torch, unit):
+    """2^-153, beside squared norms of 2^-114 whose difference is 0."""
+    x = np.diag(unit / unit * np.array([1.0, 2.0**-57, 2.0**-57]))
+    x[1, 2], x[2, 1] = 2.0**-97 * unit, 2.0**-97 * np.conj(unit)
+    for order in ([0, 1, 2], [1, 0, 2], [1, 2, 0]):
+        given = x[np.ix_(order, order)]
+        u, p, info = polar(torch, given)
+        assert info.rank == 1
+        assert np.array_equal(u, (np.abs(given) == 1).astype(u.dtype))
+        assert np.abs(p - (np.abs(given) == 1)).max() <= 2.0**-56
+        y = gm.spectral_clip(torch.from_numpy(given).cuda(), 0.5).cpu().numpy()
+        assert np.abs(y - 0.5 * (np.abs(given) == 1)).max() <= 2.0**-56
+
+
+def test_no_convergence_is_told(torch):
+    """With half of the singular values about the cutoff, by up to a hundredth: some are too near
+    for the steps that are queued."""
+    rng = np.random.default_rng(0)
+    n, cutoff = 300, 300 * reference.unit("float32")
+    x = np.stack([
+        matrices.with_spectrum(
+            rng, np.r_[np.ones(n // 2), cutoff * np.exp(rng.uniform(-0.01, 0.01, n // 2))], n, n
+        )
+        for _ in range(16)
+    ])  # fmt: skip
+    x = torch.from_numpy(x.astype("float32")).cuda()
+    u = gm.polar(x, compute_hermitian=False)
+    lost = u.isnan().all(-1).all(-1)
+    assert torch.equal(lost, u.isnan().any(-1).any(-1))
+    assert 0 < lost.sum() < 16
+    with pytest.raises(gm.ConvergenceError, match=r"in \d+ of 16 matrices") as caught:
+        gm.polar(x, compute_hermitian=False, return_info=True)
+    best = caught.value.best
+    assert not best.isnan().any()
+    assert same_bits(best[~lost], u[~lost])
+    gram = u[~lost] @ u[~lost].mT
+    assert torch.linalg.matrix_norm(gram @ gram - gram).max() <= 1e-4
+
+
 @pytest.mark.parametrize("norm", [1e300, 1e-300])
 @pytest.mark.parametrize("shape", [(20, 30), (90, 70)])
 def test_no_overflow_and_no_underflow(torch, shape, norm):

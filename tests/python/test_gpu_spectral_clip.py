@@ -136,6 +136,17 @@ def test_bounds_far_from_the_matrix(torch, shape, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nan_beside_a_bound_that_is_not_felt(torch, shape, kind, value):
+    x = sample(torch, (2, *shape), "float64")
+    x[1, 3, 4] = value
+    y = gm.spectral_clip(x, 1e30, kind=kind)
+    assert same_bits(y[0], x[0])
+    assert bool(torch.isnan(y[1]).all())
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [(64, 256), (128, 200)])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 def test_half_precision(torch, shape, dtype, kind):

@@ -11,13 +11,13 @@ import pickle
 import gramian as gm
 import numpy as np
 import pytest
-from gramian import _arrays, _streaming_gpu, _streaming_gpu_batch
+from gramian import _arrays, _streaming_gpu_batch
 
+from tests.gpu_streams import DTYPES, nothing_waits, on_host
 from tests.reference import streaming as reference
 
 pytestmark = [pytest.mark.gpu, pytest.mark.thread_unsafe]
 
-DTYPES = ["float16", "bfloat16", "float32", "float64"]
 # Clusters of 1 to 8 blocks, ends inside of a warp's columns, and widths that go the general road.
 WIDTHS = [1, 7, 8, 64, 500, 520, 1024, 2056, 4096, 4104, 9000]
 
@@ -41,16 +41,6 @@ def estimators(d):
         gm.BlockOja(d, min(d, 8), rng=1),
         gm.BlockOja(d, min(d, 19), rng=1, decay=0.999),
     ]
-
-
-def on_host(estimator, x, monkeypatch, cuts, weights=None):
-    """The same stream by the host's counterpart of the kernels, from the same start."""
-    with monkeypatch.context() as patch:
-        patch.setattr(_streaming_gpu, "takes", lambda state, x: True)
-        for first, last in itertools.pairwise(cuts):
-            own = None if weights is None else weights[first:last]
-            estimator.partial_fit(x[first:last], own)
-    return estimator
 
 
 def same_state(device, host, tolerance):
@@ -184,16 +174,8 @@ def test_partial_fit_does_not_wait(torch):
     for estimator in estimators(512):
         estimator.partial_fit(x)
         torch.cuda.synchronize()
-        with torch.cuda.stream(torch.cuda.Stream()):
-            torch.cuda._sleep(200_000_000)
-            done = torch.cuda.Event()
-            torch.cuda.set_sync_debug_mode("error")
-            try:
-                estimator.partial_fit(x)
-            finally:
-                torch.cuda.set_sync_debug_mode("default")
-            done.record()
-            assert not done.query()
+        with torch.cuda.stream(torch.cuda.Stream()), nothing_waits(torch):
+            estimator.partial_fit(x)
         torch.cuda.synchronize()
 
 

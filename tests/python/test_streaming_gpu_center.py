@@ -5,20 +5,16 @@ The road itself, with its proof, is tested without a GPU in test_streaming_gpu_c
 
 from __future__ import annotations
 
-import itertools
 import pickle
 
 import gramian as gm
 import numpy as np
 import pytest
-from gramian import _streaming_gpu, _streaming_gpu_sketch
 
+from tests.gpu_streams import DTYPES, fed, nothing_waits, on_host
 from tests.reference import streams
-from tests.reference.streaming_sketch import Kernels
 
 pytestmark = [pytest.mark.gpu, pytest.mark.thread_unsafe]
-
-DTYPES = ["float16", "bfloat16", "float32", "float64"]
 
 
 @pytest.fixture(scope="module")
@@ -31,19 +27,6 @@ def rows(torch, n, d, dtype="float32", seed=0):
     x = torch.randn(n, d, generator=generator, device="cuda", dtype=torch.float64)
     x *= torch.arange(1, d + 1, device="cuda") ** -0.5
     return (x + 3).to(getattr(torch, dtype))
-
-
-def fed(sketch, x, cuts, weights=None):
-    for first, last in itertools.pairwise(cuts):
-        sketch.partial_fit(x[first:last], None if weights is None else weights[first:last])
-    return sketch
-
-
-def on_host(sketch, x, monkeypatch, cuts, weights=None):
-    with monkeypatch.context() as patch:
-        patch.setattr(_streaming_gpu, "takes", lambda state, x: True)
-        patch.setattr(_streaming_gpu_sketch, "_append", Kernels())
-        return fed(sketch, x, cuts, weights)
 
 
 def same_state(device, host, tolerance):
@@ -131,18 +114,9 @@ def test_partial_fit_and_merge_do_not_wait(torch):
     sketch.merge(other)
     torch.cuda.synchronize()
     with torch.cuda.stream(torch.cuda.Stream()):
-        torch.cuda._sleep(400_000_000)
-        late.copy_(x)
-        done = torch.cuda.Event()
-        torch.cuda.set_sync_debug_mode("error")
-        try:
+        with nothing_waits(torch, late, x, 400_000_000):
             sketch.partial_fit(late)
             sketch.merge(other)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-        late.zero_()
-        done.record()
-        assert not done.query()
         assert torch.equal(sketch.sketch_, plain.sketch_)
 
 

@@ -11,14 +11,13 @@ import pickle
 import gramian as gm
 import numpy as np
 import pytest
-from gramian import _streaming_gpu
 
+from tests.gpu_streams import DTYPES, nothing_waits, on_host
 from tests.reference import streaming as reference
 from tests.reference import streams
 
 pytestmark = [pytest.mark.gpu, pytest.mark.thread_unsafe]
 
-DTYPES = ["float16", "bfloat16", "float32", "float64"]
 ARRAYS = ("vectors", "gathered", "figures", "totals", "sums")
 
 
@@ -42,15 +41,6 @@ def estimators(d):
         gm.BlockOja(d, few, step="history", center=True, decay=0.999, rng=1),
         gm.BlockOja(d, min(d, 60), center=d <= 56, rng=1),
     ]
-
-
-def on_host(estimator, x, monkeypatch, cuts, weights=None):
-    with monkeypatch.context() as patch:
-        patch.setattr(_streaming_gpu, "takes", lambda state, x: True)
-        for first, last in itertools.pairwise(cuts):
-            own = None if weights is None else weights[first:last]
-            estimator.partial_fit(x[first:last], own)
-    return estimator
 
 
 def same_results(device, host, tolerance):
@@ -157,17 +147,8 @@ def test_partial_fit_does_not_wait_and_streams_are_kept_in_order(torch):
         late = torch.zeros_like(x)
         torch.cuda.synchronize()
         with torch.cuda.stream(torch.cuda.Stream()):
-            torch.cuda._sleep(400_000_000)
-            late.copy_(x)
-            done = torch.cuda.Event()
-            torch.cuda.set_sync_debug_mode("error")
-            try:
+            with nothing_waits(torch, late, x, 400_000_000):
                 estimator.partial_fit(late)
-            finally:
-                torch.cuda.set_sync_debug_mode("default")
-            late.zero_()
-            done.record()
-            assert not done.query()
             same_results(estimator, plain, 1e-9)
 
 

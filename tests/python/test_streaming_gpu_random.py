@@ -5,21 +5,18 @@ The road itself is tested without a GPU in test_streaming_gpu_random_road.py.
 
 from __future__ import annotations
 
-import itertools
 import pickle
 
 import gramian as gm
 import numpy as np
 import pytest
-from gramian import _streaming_gpu, _streaming_gpu_random, _streaming_gpu_sketch
+from gramian import _streaming_gpu
 
+from tests.gpu_streams import DTYPES, fed, nothing_waits, on_host
 from tests.reference import streams
-from tests.reference.streaming_heavy import heavy_update
-from tests.reference.streaming_sketch import Kernels
 
 pytestmark = [pytest.mark.gpu, pytest.mark.thread_unsafe]
 
-DTYPES = ["float16", "bfloat16", "float32", "float64"]
 ARRAYS = (*_streaming_gpu._SKETCH_ARRAYS, *_streaming_gpu.HEAVY_ARRAYS)
 
 
@@ -34,21 +31,6 @@ def rows(torch, n, d, dtype="float32", seed=0, spread=0.7):
     x = rng.standard_normal((n, d)) * np.exp(spread * rng.standard_normal((n, 1)))
     x[:, d // 2] *= 2
     return torch.from_numpy(x).cuda().to(getattr(torch, dtype))
-
-
-def fed(estimator, x, cuts, weights=None):
-    for first, last in itertools.pairwise(cuts):
-        own = None if weights is None else weights[first:last]
-        estimator.partial_fit(x[first:last], own)
-    return estimator
-
-
-def on_host(estimator, x, monkeypatch, cuts, weights=None):
-    with monkeypatch.context() as patch:
-        patch.setattr(_streaming_gpu, "takes", lambda state, x: True)
-        patch.setattr(_streaming_gpu_sketch, "_append", Kernels())
-        patch.setattr(_streaming_gpu_random, "_take", heavy_update)
-        return fed(estimator, x, cuts, weights)
 
 
 def same_state(device, host, tolerance):
@@ -183,17 +165,8 @@ def test_partial_fit_does_not_wait_and_streams_are_kept_in_order(torch):
     late = torch.zeros_like(x)
     torch.cuda.synchronize()
     with torch.cuda.stream(torch.cuda.Stream()):
-        torch.cuda._sleep(200_000_000)
-        late.copy_(x)
-        done = torch.cuda.Event()
-        torch.cuda.set_sync_debug_mode("error")
-        try:
+        with nothing_waits(torch, late, x):
             estimator.partial_fit(late)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-        late.zero_()
-        done.record()
-        assert not done.query()
         assert torch.equal(estimator.components_, plain.components_)
 
 

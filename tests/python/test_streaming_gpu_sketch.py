@@ -11,15 +11,14 @@ import pickle
 import gramian as gm
 import numpy as np
 import pytest
-from gramian import _streaming_gpu, _streaming_gpu_sketch
 
+from tests.gpu_streams import DTYPES, nothing_waits, on_host
 from tests.reference import streams
 from tests.reference.streaming import cut, decayed
-from tests.reference.streaming_sketch import DROPPED, Kernels
+from tests.reference.streaming_sketch import DROPPED
 
 pytestmark = [pytest.mark.gpu, pytest.mark.thread_unsafe]
 
-DTYPES = ["float16", "bfloat16", "float32", "float64"]
 # Every size of the eigenproblem's kernel, odd and even, and more rows than twice fit.
 SIZES = [
     (1, 5),
@@ -44,16 +43,6 @@ def rows(torch, n, d, dtype="float32", seed=0):
     x = torch.randn(n, d, generator=generator, device="cuda", dtype=torch.float64)
     x *= torch.arange(1, d + 1, device="cuda") ** -0.5
     return x.to(getattr(torch, dtype))
-
-
-def on_host(sketch, x, monkeypatch, cuts, weights=None):
-    with monkeypatch.context() as patch:
-        patch.setattr(_streaming_gpu, "takes", lambda state, x: True)
-        patch.setattr(_streaming_gpu_sketch, "_append", Kernels())
-        for first, last in itertools.pairwise(cuts):
-            own = None if weights is None else weights[first:last]
-            sketch.partial_fit(x[first:last], own)
-    return sketch
 
 
 def same_state(device, host, tolerance):
@@ -170,16 +159,8 @@ def test_partial_fit_does_not_wait(torch):
     x = rows(torch, 1024, 512)
     sketch = gm.FrequentDirections(512, 32, decay=0.999).partial_fit(x)
     torch.cuda.synchronize()
-    with torch.cuda.stream(torch.cuda.Stream()):
-        torch.cuda._sleep(200_000_000)
-        done = torch.cuda.Event()
-        torch.cuda.set_sync_debug_mode("error")
-        try:
-            sketch.partial_fit(x)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-        done.record()
-        assert not done.query()
+    with torch.cuda.stream(torch.cuda.Stream()), nothing_waits(torch):
+        sketch.partial_fit(x)
     torch.cuda.synchronize()
 
 
