@@ -188,6 +188,12 @@ def owner(request) -> Library:
     return make_library(request.param)
 
 
+@pytest.fixture
+def torch():
+    """torch, for tensors on the CPU."""
+    return pytest.importorskip("torch")
+
+
 @pytest.fixture(scope="session")
 def cuda_torch():
     """torch, with a CUDA device."""

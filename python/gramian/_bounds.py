@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import math
-import operator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from . import _arrays, _backend, _cpu
-from ._options import check_finite_option
+from ._bounds_calls import Result, bracket, queue
+from ._options import (
+    check_choice,
+    check_finite_option,
+    check_tolerance,
+    check_whole_number,
+    seed_of,
+)
 from ._watched import through_torch
 
 _METHODS = ("auto", "gram", "cholesky", "eigh")
@@ -123,12 +126,12 @@ def gram_bound(
     True
     """
     checked = _arrays.matrices(a, "a")
-    steps = _whole_number(n_iter, "n_iter")
+    steps = check_whole_number(n_iter, "n_iter")
     checks = check_finite_option(check_finite, checked.device == _arrays.CPU)
     backend = _backend.for_device(checked.device)
-    with _Result(out, checked) as result:
+    with Result(out, checked) as result:
         backend.gram_bound(
-            checked.capsule(), result.capsule(), checked.dtype, steps, checks, *_queue(checked)
+            checked.capsule(), result.capsule(), checked.dtype, steps, checks, *queue(checked)
         )
     return result.value
 
@@ -233,14 +236,14 @@ def spectral_norm_bounds(
     (True, True)
     """
     checked = _arrays.matrices(a, "a")
-    _check_choice(method, "method", _METHODS)
-    _check_choice(certify, "certify", _CERTIFICATES)
+    check_choice(method, "method", _METHODS)
+    check_choice(certify, "certify", _CERTIFICATES)
     lower, upper, converged = (_arrays.figures(None, checked) for _ in range(3))
-    n_iter, used = _bracket(
+    n_iter, used = bracket(
         checked,
-        _tolerance(rtol),
+        check_tolerance(rtol),
         method,
-        _seed(rng),
+        seed_of(rng),
         check_finite_option(check_finite, checked.device == _arrays.CPU),
         lower=lower,
         upper=upper,
@@ -301,12 +304,12 @@ def spectral_norm(
     """
     checked = _arrays.matrices(a, "a")
     tolerance, seed, checks = (
-        _tolerance(rtol),
-        _seed(rng),
+        check_tolerance(rtol),
+        seed_of(rng),
         check_finite_option(check_finite, checked.device == _arrays.CPU),
     )
-    with _Result(out, checked) as result:
-        _bracket(checked, tolerance, "auto", seed, checks, estimate=result)
+    with Result(out, checked) as result:
+        bracket(checked, tolerance, "auto", seed, checks, estimate=result)
     return result.value
 
 
@@ -352,114 +355,7 @@ def stable_rank(a: Any, *, check_finite: bool | None = None, out: Any = None) ->
     """
     checked = _arrays.matrices(a, "a")
     checks = check_finite_option(check_finite, checked.device == _arrays.CPU)
-    with _Result(out, checked) as result:
+    with Result(out, checked) as result:
         rtol = 1e-9 if result.dtype == "float64" else 1e-6
-        _bracket(checked, rtol, "auto", 0, checks, stable_rank=result)
+        bracket(checked, rtol, "auto", 0, checks, stable_rank=result)
     return result.value
-
-
-class _Result:
-    """One figure for each matrix, in `out` or a new array, filled within the ``with``.
-
-    GPU code writes arrays without gaps; another `out` gets its figures afterwards.
-    """
-
-    def __init__(self, out: Any, of: _arrays.Array) -> None:
-        self._out = None if out is None else _arrays.figures(out, of)
-        direct = self._out is not None and of.device[0] == "cpu"
-        self._filled = self._out if direct else _arrays.figures(None, of)
-        assert self._filled is not None
-        self.dtype = self._filled.dtype
-        self.capsule = self._filled.capsule
-        self.value = self._filled.value
-
-    def __enter__(self) -> _Result:
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if self._out is None or kind is not None:
-            return
-        if self._out is not self._filled:
-            self._out.value[...] = self.value
-        self.value = self._out.value
-        self._out.written()
-
-
-def _queue(of: _arrays.Array) -> tuple[Any, ...]:
-    """Where a CUDA call goes; nothing for the CPU."""
-    return () if of.device[0] == "cpu" else (of.device[1], of.stream(), of.scratch)
-
-
-def _bracket(
-    checked: _arrays.Array, rtol: float, method: str, seed: int, checks: bool, **figures: Any
-) -> tuple[int, str]:
-    """Fill the arrays of figures given; how many iterations, and by which method."""
-    arrays = {name: array.capsule() for name, array in figures.items()}
-    backend = _backend.for_device(checked.device)
-    found: tuple[int, str]
-    if checked.device[0] == "cpu":
-        found = backend.spectral_norm_bounds(
-            checked.capsule(), checked.dtype, rtol, method, seed, checks, **arrays
-        )
-        return found
-    if method == "eigh":
-        raise NotImplementedError("method is 'eigh'; a GPU has 'auto', 'gram' and 'cholesky'")
-    names = ("lower", "upper", "converged", "estimate", "stable_rank")
-    found = backend.spectral_norm_bounds(
-        checked.capsule(),
-        checked.dtype,
-        rtol,
-        method,
-        seed,
-        checks,
-        *(arrays.get(name) for name in names),
-        *_queue(checked),
-    )
-    return found
-
-
-def _whole_number(value: Any, name: str) -> int:
-    if isinstance(value, bool | np.bool_) or not hasattr(type(value), "__index__"):
-        raise TypeError(f"{name} is {value!r}; it must be an int of at least 0")
-    number = operator.index(value)
-    if number < 0:
-        raise ValueError(f"{name} is {number}; it must be at least 0")
-    return min(number, 2**31 - 1)
-
-
-def _tolerance(rtol: Any) -> float:
-    allowed = "it must be a positive number"
-    if isinstance(rtol, bool | np.bool_ | str):
-        raise TypeError(f"rtol is {rtol!r}; {allowed}")
-    _arrays.refuse_gradient(rtol, "rtol")
-    try:
-        number = float(rtol)
-    except OverflowError as error:
-        raise ValueError(f"rtol is {rtol!r}; {allowed}") from error
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"rtol is {rtol!r}; {allowed}") from error
-    if not 0 < number < math.inf:
-        raise ValueError(f"rtol is {rtol!r}; {allowed}")
-    return number
-
-
-def _check_choice(value: Any, name: str, allowed: tuple[str, ...]) -> None:
-    message = f"{name} is {value!r}; it must be one of {', '.join(map(repr, allowed))}"
-    if not isinstance(value, str):
-        raise TypeError(message)
-    if value not in allowed:
-        raise ValueError(message)
-
-
-def _seed(rng: Any) -> int:
-    """64 bits; None always gives the same ones, a generator its next."""
-    if rng is None:
-        return 0
-    if isinstance(rng, np.random.Generator):
-        return int(rng.integers(2**64, dtype=np.uint64))
-    if isinstance(rng, bool | np.bool_) or not hasattr(type(rng), "__index__"):
-        raise TypeError(f"rng is {rng!r}; it must be None, an int or a numpy.random.Generator")
-    seed = operator.index(rng)
-    if seed < 0:
-        raise ValueError(f"rng is {seed}; it must be None, an int of at least 0 or a generator")
-    return seed % 2**64

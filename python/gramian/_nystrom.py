@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import _arrays, _backend, _nystrom_gpu
-from ._bounds import _seed
-from ._options import check_finite_option
+from ._options import check_finite_option, seed_of
 from ._rsvd_arguments import count
 
 
@@ -68,7 +67,7 @@ def nystrom_eigh(
     if k > n:
         raise ValueError(f"rank is {k}; it must be from 1 to n = {n}")
     more = count(oversample, "oversample", 0)
-    seed = _seed(rng)
+    seed = seed_of(rng)
     checks = check_finite_option(check_finite, True)
     w = checked.empty_like((*batch, k), _arrays.real_dtype(checked.dtype))
     v = checked.empty_like((*batch, n, k), checked.dtype)

@@ -15,8 +15,7 @@ from . import (
     _rsvd_gpu_reads,
     _rsvd_operator,
 )
-from ._bounds import _seed
-from ._options import check_finite_option
+from ._options import check_finite_option, seed_of
 from ._rsvd_arguments import checked_request, count, reads_of
 from ._rsvd_results import ConvergenceError, SVDInfo, SVDResult
 
@@ -247,7 +246,7 @@ def range_finder(
     if columns > min(m, n):
         raise ValueError(f"size is {columns}; it must be from 1 to min(m, n) = {min(m, n)}")
     reads = reads_of(passes, "auto", 0.0)
-    seed = _seed(rng)
+    seed = seed_of(rng)
     checks = check_finite_option(check_finite, True)
     if checked.device != _arrays.CPU:
         options = _rsvd_gpu_reads.Options(columns, 0, reads, "auto", False, seed)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ._bounds import _check_choice, _seed
+from ._options import check_choice, seed_of
 
 _METHODS = ("auto", "subspace", "krylov", "gram", "single_pass")
 
@@ -45,11 +45,11 @@ def checked_request(
     if wanted is not None and side is not None and wanted > side:
         raise ValueError(f"rank is {wanted}; it must be from 1 to min(m, n) = {side}")
     more = count(oversample, "oversample", 0)
-    _check_choice(method, "method", _METHODS)
+    check_choice(method, "method", _METHODS)
     reads = reads_of(passes, method, tolerance)
     if not isinstance(center, bool | np.bool_):
         raise TypeError(f"center is {center!r}; it must be True or False")
-    return Request(wanted, tolerance, more, reads, method, bool(center), _seed(rng))
+    return Request(wanted, tolerance, more, reads, method, bool(center), seed_of(rng))
 
 
 def count(value: Any, name: str, least: int) -> int:

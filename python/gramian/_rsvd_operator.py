@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import _arrays, _rsvd_gpu_thin, _rsvd_rows
-from ._bounds import _seed
-from ._options import check_finite_option
+from ._options import check_finite_option, seed_of
 from ._rsvd_arguments import Request, checked_request, count, reads_of
 from ._rsvd_certificate import certified
 from ._rsvd_gpu_rows import DeviceReader
@@ -116,7 +115,7 @@ def range_finder(
     """As :func:`gramian.range_finder`."""
     columns = count(size, "size", 1)
     reads = reads_of(passes, "auto", 0.0)
-    seed = _seed(rng)
+    seed = seed_of(rng)
     problem = _problem(
         a, double=False, center=False, seed=seed, check_finite=check_finite, may_transpose=True
     )

@@ -33,7 +33,7 @@ from typing import Any, Self
 import numpy as np
 
 from . import _streaming_gpu
-from ._bounds import _seed as seed_of
+from ._options import seed_of
 from ._rsvd_rows import scaled
 from ._streaming_batch import (
     PIECE_ENTRIES,

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _arrays, _backend, _streaming_gpu_general, _streaming_gpu_host
-from ._bounds import _seed as seed_of
+from ._arrays_numpy import numpy_dtype
+from ._options import seed_of
 from ._rsvd_rows import entries, is_sparse
 from ._streaming_gpu_batch import cast, checked, copy, decayed, must_match, weights_of
 
@@ -355,7 +356,7 @@ def as_given(state: State, values: Any) -> Any:
             values = library.from_host(values, device)
         if library.name == "torch":
             return values.to(getattr(sys.modules["torch"], state["dtype"]))
-        return values.astype(_arrays._numpy_dtype(state["dtype"]), copy=False)
+        return values.astype(numpy_dtype(state["dtype"]), copy=False)
 
 
 def transform(state: State, x: Any, vectors: Any, mean: Any = None) -> Any:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _arrays, _backend, _streaming_gpu, _streaming_gpu_sketch
-from ._bounds import _seed as seed_of
+from ._options import seed_of
 
 if TYPE_CHECKING:
     from ._random_order import RandomOrderTopEigenvector

@@ -13,17 +13,14 @@ True
 
 from __future__ import annotations
 
-import importlib
-import operator
-import sys
-import warnings
 from typing import Any
 
 import numpy as np
 
 from . import _arrays, _rsvd_rows
-from ._bounds import _check_choice, _seed
+from ._compat_arguments import matrix_of, scipy_of, seed_of_state, warn_of_format
 from ._newton_schulz import newton_schulz
+from ._options import check_choice
 from ._polar import polar as _polar
 from ._rsvd import range_finder, rsvd
 from ._rsvd_arguments import count
@@ -105,13 +102,13 @@ def randomized_svd(
     >>> s
     array([2., 1.])
     """
-    _warn_of_format(M)
-    a = _matrix(M, "M")
+    warn_of_format(M)
+    a = matrix_of(M, "M")
     k = count(n_components, "n_components", 1)
     more = count(n_oversamples, "n_oversamples", 0)
     powers = None if n_iter == "auto" else count(n_iter, "n_iter", 0)
-    _check_choice(power_iteration_normalizer, "power_iteration_normalizer", _NORMALIZERS)
-    _check_choice(svd_lapack_driver, "svd_lapack_driver", ("gesdd", "gesvd"))
+    check_choice(power_iteration_normalizer, "power_iteration_normalizer", _NORMALIZERS)
+    check_choice(svd_lapack_driver, "svd_lapack_driver", ("gesdd", "gesvd"))
     if not isinstance(transpose, bool | np.bool_) and transpose != "auto":
         raise ValueError(f"transpose is {transpose!r}; it must be True, False or 'auto'")
     side = min(a.shape)
@@ -120,7 +117,7 @@ def randomized_svd(
         # As many as scikit-learn takes.
         powers = (7 if k < 0.1 * side else 4) if powers is None else powers
         return _without_normalization(a, rank, min(side, k + more), powers, random_state)
-    seed = _random_state(random_state)
+    seed = seed_of_state(random_state)
     if powers is None:
         found = rsvd(a, rank, oversample=more, rng=seed)
     else:
@@ -182,11 +179,11 @@ def randomized_range_finder(
     >>> bool(np.allclose(q @ (q.T @ a), a))
     True
     """
-    a = _matrix(A, "A")
+    a = matrix_of(A, "A")
     columns = min(count(size, "size", 1), *a.shape)
     powers = count(n_iter, "n_iter", 0)
-    _check_choice(power_iteration_normalizer, "power_iteration_normalizer", _NORMALIZERS)
-    return range_finder(a, columns, passes=powers + 1, rng=_random_state(random_state))
+    check_choice(power_iteration_normalizer, "power_iteration_normalizer", _NORMALIZERS)
+    return range_finder(a, columns, passes=powers + 1, rng=seed_of_state(random_state))
 
 
 def svd_lowrank(
@@ -253,7 +250,7 @@ def svd_lowrank(
     if len(A.shape) >= 2 and size > min(A.shape[-2:]):
         raise ValueError(f"q is {size}; it must be from 0 to min(m, n) = {min(A.shape[-2:])}")
     if layout != "torch.strided":
-        matrix, values = _scipy_of(A)
+        matrix, values = scipy_of(A)
     else:
         matrix, values = A, None
     method = _method(powers)
@@ -306,27 +303,6 @@ def zeropower_via_newtonschulz5(G: Any, steps: int) -> Any:
     return newton_schulz(
         G.bfloat16(), steps, coefficients="muon", normalization="frobenius", check_finite=False
     )
-
-
-# ---- Arguments ----------------------------------------------------------------------------------
-
-
-def _matrix(value: Any, name: str) -> Any:
-    """One matrix in a floating dtype."""
-    if not _rsvd_rows.is_sparse(value) and not hasattr(value, "__dlpack__"):
-        value = np.asarray(value)
-    if len(value.shape) != 2:
-        raise ValueError(f"{name} has shape {tuple(value.shape)}; it must be (m, n)")
-    if isinstance(value.dtype, np.dtype) and value.dtype.kind in "biu":
-        value = value.astype(np.float64)
-    if not _rsvd_rows.is_sparse(value):
-        _arrays.matrices(value, name)
-    return value
-
-
-def _method(powers: int) -> str:
-    """The same reads give more where earlier blocks are kept, at a price in memory."""
-    return "krylov" if powers <= 7 else "subspace"
 
 
 def polar(a: Any, side: str = "right") -> tuple[np.ndarray, np.ndarray]:
@@ -385,27 +361,9 @@ def polar(a: Any, side: str = "right") -> tuple[np.ndarray, np.ndarray]:
     return u, p
 
 
-def _warn_of_format(a: Any) -> None:
-    if _rsvd_rows.is_sparse(a) and a.format in ("lil", "dok"):
-        sparse = sys.modules["scipy.sparse"]
-        kind = type(a).__name__
-        warnings.warn(
-            f"Calculating SVD of a {kind} is expensive. CSR format is more efficient.",
-            sparse.SparseEfficiencyWarning,
-            stacklevel=3,
-        )
-
-
-def _random_state(value: Any) -> int:
-    if isinstance(value, np.random.RandomState):
-        return int(value.randint(2**31 - 1))
-    try:
-        return _seed(value)
-    except TypeError:
-        raise TypeError(
-            f"random_state is {value!r}; it must be None, an int, a numpy.random.RandomState or a "
-            "numpy.random.Generator"
-        ) from None
+def _method(powers: int) -> str:
+    """The same reads give more where earlier blocks are kept, at a price in memory."""
+    return "krylov" if powers <= 7 else "subspace"
 
 
 def _without_normalization(
@@ -423,7 +381,7 @@ def _without_normalization(
     adjoint = tall.conj().T
     # Whether many powers still do is chance; so it is the same chance as there.
     if not isinstance(random_state, np.random.RandomState):
-        random_state = np.random.RandomState(_random_state(random_state) % 2**32)
+        random_state = np.random.RandomState(seed_of_state(random_state) % 2**32)
     z = random_state.normal(size=(tall.shape[1], size)).astype(matrix.dtype)
     for _ in range(powers):
         z = adjoint @ (tall @ z)
@@ -440,17 +398,3 @@ def _without_normalization(
         return u, s, vh
     to = checked.library.from_numpy
     return to(u, checked.dtype), to(s, _arrays.real_dtype(checked.dtype)), to(vh, checked.dtype)
-
-
-def _scipy_of(tensor: Any) -> tuple[Any, Any]:
-    """A sparse tensor as scipy's matrix, and its values."""
-    sparse = importlib.import_module("scipy.sparse")
-
-    if len(tensor.shape) != 2:
-        raise ValueError(f"A has shape {tuple(tensor.shape)}; a sparse one must be (m, n)")
-    coalesced = tensor.to_sparse_coo().coalesce()
-    values = _arrays.array(coalesced.values(), "A")
-    places = coalesced.indices().numpy()
-    data = _rsvd_rows.entries(values)
-    sizes = tuple(operator.index(s) for s in tensor.shape)
-    return sparse.coo_array((data, (places[0], places[1])), shape=sizes), values.value

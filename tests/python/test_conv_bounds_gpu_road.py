@@ -12,7 +12,7 @@ import math
 import gramian as gm
 import numpy as np
 import pytest
-from gramian import _arrays, _conv_operator, _conv_road, _conv_symbol
+from gramian import _arrays, _arrays_torch, _conv_operator, _conv_road, _conv_symbol
 from gramian._conv_geometry import combinations
 from gramian._conv_operator import Operator
 from gramian._conv_symbol import UNIT, Kernel, TransformedKernel
@@ -172,8 +172,8 @@ def test_the_weight_stays_where_it_is(monkeypatch):
         largest = max(largest, value.numel())
         return given(self, value)
 
-    given = _arrays._Torch.to_host
-    monkeypatch.setattr(_arrays._Torch, "to_host", to_host)
+    given = _arrays_torch.Torch.to_host
+    monkeypatch.setattr(_arrays_torch.Torch, "to_host", to_host)
     take_gpu_road(monkeypatch)
     weight = torch.randn(40, 40, 3, 3, generator=torch.Generator().manual_seed(0))
     for mode in ("zeros", "circular"):

@@ -11,7 +11,7 @@ import weakref
 import gramian as gm
 import numpy as np
 import pytest
-from gramian import _rsvd_gpu_rows
+from gramian import _arrays_torch
 
 from tests import gpu_road
 from tests.python.test_rsvd_gpu_road import KINDS, matrix
@@ -153,13 +153,13 @@ def test_what_is_refused(road, monkeypatch):
     with pytest.raises(ValueError, match="block 1 of a has dtype float64"):
         gm.rsvd([torch.from_numpy(x), torch.from_numpy(x).double()], 4)
     elsewhere = cut(x)
-    own = _rsvd_gpu_rows._arrays._Torch.describe
+    own = _arrays_torch.Torch.describe
 
     def describe(library, value, name):
         dtype, device = own(library, value, name)
         return dtype, ("cuda", 1) if name.startswith("block 2") else device
 
-    monkeypatch.setattr(_rsvd_gpu_rows._arrays._Torch, "describe", describe)
+    monkeypatch.setattr(_arrays_torch.Torch, "describe", describe)
     with pytest.raises(ValueError, match="block 2 of a lies on cuda:1; it must lie on cpu:0"):
         gm.rsvd(elsewhere, 4)
 

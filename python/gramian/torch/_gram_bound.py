@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _bounds
+from .. import _bounds, _options
 from . import _library as library
 from ._library import figures, followed, in_place_of, matrices, operator, plain, scaled
 
@@ -137,5 +137,5 @@ def gram_bound(a: Tensor, n_iter: int = 6, *, check_finite: bool | None = None) 
         return result
     matrices(a, "a")
     library.check_options(_plain_gram_bound, a, n_iter, check_finite=check_finite)
-    result = _gram_operator(a, _bounds._whole_number(n_iter, "n_iter"), check_finite)
+    result = _gram_operator(a, _options.check_whole_number(n_iter, "n_iter"), check_finite)
     return result

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from .. import _arrays, _bounds, _watched
+from .. import _arrays, _options, _watched
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -210,7 +210,7 @@ def hermitian_part(a: Tensor) -> Tensor:
 
 def seed_of(rng: Any) -> int:
     """The seed as a signed number of 64 bits, which is what operators take."""
-    seed = _bounds._seed(rng)
+    seed = _options.seed_of(rng)
     return seed if seed < 2**63 else seed - 2**64
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _arrays, _bounds
+from .. import _arrays, _bounds, _options
 from . import _library as library
 from ._library import figures, followed, in_place_of, matrices, operator, plain, scaled
 
@@ -140,7 +140,7 @@ def spectral_norm(
         return result
     matrices(a, "a")
     library.check_options(_plain_norm, a, rtol=rtol, check_finite=check_finite)
-    result = _norm_operator(a, _bounds._tolerance(rtol), library.seed_of(rng), check_finite)
+    result = _norm_operator(a, _options.check_tolerance(rtol), library.seed_of(rng), check_finite)
     return result
 
 
@@ -241,8 +241,8 @@ def spectral_norm_bounds(
         return NormBounds(found.lower, found.upper, found.converged)
     matrices(a, "a")
     library.check_options(_plain_bounds, a, method=method, check_finite=check_finite)
-    _bounds._check_choice(method, "method", _bounds._METHODS)
-    tolerance, seed = _bounds._tolerance(rtol), library.seed_of(rng)
+    _options.check_choice(method, "method", _bounds._METHODS)
+    tolerance, seed = _options.check_tolerance(rtol), library.seed_of(rng)
     return NormBounds(*_bounds_operator(a, tolerance, method, seed, check_finite))
 
 
