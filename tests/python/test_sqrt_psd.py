@@ -33,11 +33,6 @@ def check(a):
     return root, inverse
 
 
-@pytest.fixture
-def torch():
-    return pytest.importorskip("torch")
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kappa", [1.0, 3.0, 1e3, 1e6, 1e9])
 @pytest.mark.parametrize("n", [1, 2, 16, 33, 150, 300])
