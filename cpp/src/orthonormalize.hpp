@@ -99,7 +99,10 @@ Small<wide_t<T>> orthonormalize(Context& ctx, Thin<T>& y, Fallbacks& fallbacks) 
         g(i, j) /= lengths[static_cast<std::size_t>(i)] * lengths[static_cast<std::size_t>(j)];
         if (i != j) far = std::max(far, std::abs(g(i, j)));
       }
-    for (double length : lengths) far = std::max(far, std::abs(length - 1));
+    // Lengths near one power of two, not near 1: or the scale of Y would choose the rounding.
+    int exponent = 0;
+    if (n > 0 && std::frexp(lengths[0], &exponent) < 0.75) --exponent;
+    for (double length : lengths) far = std::max(far, std::abs(std::ldexp(length, -exponent) - 1));
     const auto factor = [&](double shift) {
       Small<D> r = g;
       for (index_t i = 0; i < n; ++i) r(i, i) += shift;

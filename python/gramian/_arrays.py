@@ -158,6 +158,11 @@ def output(out: Any, like: Array, name: str = "out", *, because: str = "as the i
             f"{name} is a {type_name(out)}; it must be an array of the input's library, "
             f"{like.library.name}"
         )
+    if not getattr(out.dtype, "isnative", True):  # NumPy alone has other byte orders
+        raise ValueError(
+            f"{name} has dtype {out.dtype.str}, the byte order of another machine; it must be "
+            f"{like.dtype}, {because}"
+        )
     dtype, device = library.describe(out, name)
     shape = tuple(out.shape)
     for what, given, wanted in (

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import operator
 import sys
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from . import _arrays, _rsvd_rows
 from ._options import seed_of
+
+
+@contextlib.contextmanager
+def named(name: str) -> Iterator[None]:
+    """An argument has another name here than in gramian's own functions, and no check_finite."""
+    try:
+        yield
+    except ValueError as error:
+        _, contains, rest = str(error).partition(" contains NaN or infinity")
+        if not contains:
+            raise
+        raise ValueError(f"{name}{contains}{rest.partition(';')[0]}") from None
 
 
 def matrix_of(value: Any, name: str) -> Any:
@@ -22,6 +36,8 @@ def matrix_of(value: Any, name: str) -> Any:
         raise ValueError(f"{name} has shape {tuple(value.shape)}; it must be (m, n)")
     if isinstance(value.dtype, np.dtype) and value.dtype.kind in "biu":
         value = value.astype(np.float64)
+    elif isinstance(value.dtype, np.dtype) and not value.dtype.isnative:
+        value = value.astype(value.dtype.newbyteorder("="))
     if not _rsvd_rows.is_sparse(value):
         _arrays.matrices(value, name)
     return value
@@ -48,6 +64,8 @@ def seed_of_state(value: Any) -> int:
             f"random_state is {value!r}; it must be None, an int, a numpy.random.RandomState or a "
             "numpy.random.Generator"
         ) from None
+    except ValueError as error:
+        raise ValueError(f"random_state{str(error).removeprefix('rng')}") from None
 
 
 def scipy_of(tensor: Any) -> tuple[Any, Any]:

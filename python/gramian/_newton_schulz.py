@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from . import _arrays, _backend, _cpu, coefficients
-from ._options import check_finite_option
+from ._options import check_finite_option, check_flag
 from ._watched import through_torch
 from .coefficients import Row
 
@@ -178,6 +178,7 @@ def newton_schulz(
         raise ValueError(f"method is {method!r}; it must be one of {_METHODS}")
     kind, index = checked.device
     checks = check_finite_option(check_finite, kind == "cpu")
+    check_flag(return_info, "return_info")
     arithmetic = _arithmetic(compute_dtype, checked.dtype, kind)
     table = _table(coefficients, count, rule)
     result = _arrays.output(out, checked)

@@ -161,6 +161,9 @@ class RandomOrderTopEigenvector(RowByRowEstimator):
             components, certificate = proved, bound
             top = eigenvalues(values, state["figures"])[0]
             eigenvalue = float(np.ldexp(top, 2 * unit))
+        # The sketch's is at most the truth. The iteration's may miss it: its first vector, of
+        # signs, can be orthogonal to rows that are all alike.
+        eigenvalue = max(eigenvalue, float(np.ldexp(values[0], 2 * unit)))
         unit += state["exponent"]
         squares = float(state["figures"][SQUARES] + state["figures"][SQUARES_LOW])
         with np.errstate(over="ignore"):

@@ -44,7 +44,7 @@ from ._streaming_batch import (
     real_name,
     wide_name,
 )
-from ._streaming_params import Parameters, same
+from ._streaming_params import Parameters, is_saved, same
 
 State = dict[str, Any]
 
@@ -296,9 +296,10 @@ class StreamingEstimator(Parameters):
         assert self._state is not None
         if _streaming_gpu.is_here(self._state):
             return _streaming_gpu.as_given(self._state, values)
-        library = _streaming_gpu.library_of(self._state)
-        dtype = self._state["dtype"]
-        return library.from_numpy(values, dtype if values.dtype.kind == "c" else real_name(dtype))
+        library, dtype = _streaming_gpu.library_of(self._state), self._state["dtype"]
+        dtype = dtype if values.dtype.kind == "c" else real_name(dtype)
+        with np.errstate(over="ignore"):  # infinity where the dtype has no number so large
+            return library.from_numpy(values, dtype)
 
     @property
     def n_samples_seen_(self) -> int:
@@ -350,7 +351,7 @@ class StreamingEstimator(Parameters):
         TypeError, ValueError
             `state_dict` is none of this class's, or belongs to other parameters.
         """
-        if not isinstance(state_dict, dict) or "format" not in state_dict:
+        if not is_saved(state_dict):
             raise TypeError("state_dict is not what state_dict() of a streaming estimator returns")
         if state_dict["format"] != _FORMAT:
             raise ValueError(
@@ -370,10 +371,9 @@ class StreamingEstimator(Parameters):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = {k: v for k, v in vars(self).items() if k != "_results"}
-        if _streaming_gpu.is_here(self._state):
-            kept["_state"] = _streaming_gpu.on_host(kept["_state"])
-        return kept
+        # In memory of its own: rows are taken in place.
+        own = {} if self._state is None else {"_state": copied(self._state)}
+        return {k: v for k, v in vars(self).items() if k != "_results"} | own
 
     def nbytes_bound(self, max_batch: int) -> int:
         """Bytes that the estimator holds at most beside the caller's batches of `max_batch` rows.

@@ -29,6 +29,13 @@ def same(one: Any, other: Any) -> bool:
         return False
 
 
+def is_saved(value: Any) -> bool:
+    """Whether this looks like what ``state_dict()`` returns."""
+    if not isinstance(value, dict) or {"format", "class", "parameters", "state"} - value.keys():
+        return False
+    return isinstance(value["parameters"], dict) and isinstance(value["state"], dict | None)
+
+
 class Parameters:
     """Parameters are the constructor's arguments, attributes of the same names."""
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from . import _arrays, _rsvd_rows
-from ._compat_arguments import matrix_of, scipy_of, seed_of_state, warn_of_format
+from ._compat_arguments import matrix_of, named, scipy_of, seed_of_state, warn_of_format
 from ._newton_schulz import newton_schulz
 from ._options import check_choice
 from ._polar import polar as _polar
@@ -118,11 +118,12 @@ def randomized_svd(
         powers = (7 if k < 0.1 * side else 4) if powers is None else powers
         return _without_normalization(a, rank, min(side, k + more), powers, random_state)
     seed = seed_of_state(random_state)
-    if powers is None:
-        found = rsvd(a, rank, oversample=more, rng=seed)
-    else:
-        method = _method(powers)
-        found = rsvd(a, rank, oversample=more, passes=powers + 1, method=method, rng=seed)
+    with named("M"):
+        if powers is None:
+            found = rsvd(a, rank, oversample=more, rng=seed)
+        else:
+            method = _method(powers)
+            found = rsvd(a, rank, oversample=more, passes=powers + 1, method=method, rng=seed)
     if not found.S.any():
         # Of zero any orthonormal factors are right; these are LAPACK's.
         for x in (found.U, found.Vh):
@@ -183,7 +184,9 @@ def randomized_range_finder(
     columns = min(count(size, "size", 1), *a.shape)
     powers = count(n_iter, "n_iter", 0)
     check_choice(power_iteration_normalizer, "power_iteration_normalizer", _NORMALIZERS)
-    return range_finder(a, columns, passes=powers + 1, rng=seed_of_state(random_state))
+    seed = seed_of_state(random_state)
+    with named("A"):
+        return range_finder(a, columns, passes=powers + 1, rng=seed)
 
 
 def svd_lowrank(
@@ -246,15 +249,24 @@ def svd_lowrank(
     if hasattr(A, "is_floating_point") and not (A.is_floating_point() or A.is_complex()):
         A = A.float()
     if M is not None:
+        if hasattr(M, "layout") != hasattr(A, "layout"):
+            kinds = f"M is a {type(M).__name__}, A is a {type(A).__name__}"
+            raise TypeError(f"{kinds}; they must be of one library")
         A = A - M
     if len(A.shape) >= 2 and size > min(A.shape[-2:]):
         raise ValueError(f"q is {size}; it must be from 0 to min(m, n) = {min(A.shape[-2:])}")
+    if len(A.shape) >= 2 and 0 in A.shape[-2:]:  # q is 0: nothing to compute
+        none = _arrays.matrices(A if layout == "torch.strided" else A.to_dense(), "A")
+        *batch, m, n = none.shape
+        u, v = (none.empty_like((*batch, side, 0), none.dtype).value for side in (m, n))
+        return u, none.empty_like((*batch, 0), _arrays.real_dtype(none.dtype)).value, v
     if layout != "torch.strided":
         matrix, values = scipy_of(A)
     else:
         matrix, values = A, None
     method = _method(powers)
-    found = rsvd(matrix, max(size, 1), oversample=0, passes=powers + 1, method=method, rng=0)
+    with named("A" if M is None else "A - M"):
+        found = rsvd(matrix, max(size, 1), oversample=0, passes=powers + 1, method=method, rng=0)
     u, s, v = found.U, found.S, found.Vh.conj().swapaxes(-1, -2)
     if values is not None:
         u, s, v = (values.new_tensor(x) for x in (u, s, v))
@@ -267,7 +279,8 @@ def zeropower_via_newtonschulz5(G: Any, steps: int) -> Any:
     Parameters
     ----------
     G : torch.Tensor of shape (..., m, n)
-        On the CPU or a CUDA device; of any real dtype. Not tracked by autograd.
+        On the CPU or a CUDA device; of any real dtype. Its gradient is that of
+        :func:`gramian.torch.newton_schulz`.
     steps : int
         Number of steps with Muon's coefficients.
 
@@ -354,7 +367,10 @@ def polar(a: Any, side: str = "right") -> tuple[np.ndarray, np.ndarray]:
     elif matrix.dtype.name not in ("float32", "float64", "complex64", "complex128"):
         wide = np.float32 if matrix.dtype.itemsize < 4 else np.float64
         matrix = matrix.astype(np.complex128 if matrix.dtype.kind == "c" else wide)
-    u, p, info = _polar(matrix, side=side, return_info=True)
+    elif not matrix.dtype.isnative:
+        matrix = matrix.astype(matrix.dtype.newbyteorder("="))
+    with named("`a`"):
+        u, p, info = _polar(matrix, side=side, return_info=True)
     if info.rank < min(matrix.shape):
         left, _, right = np.linalg.svd(matrix, full_matrices=False)
         u = left @ right
@@ -387,7 +403,10 @@ def _without_normalization(
         z = adjoint @ (tall @ z)
         # All columns alike, against overflow.
         z = z / max(np.abs(z).max(initial=0), np.finfo(z.dtype).tiny)
-    q, _, _ = orthonormalize(tall @ z)
+    y = tall @ z
+    if not np.isfinite(y).all():
+        raise ValueError("M contains NaN or infinity, or its norm overflows")
+    q, _, _ = orthonormalize(y)
     left, s, vh = np.linalg.svd((adjoint @ q).conj().T, full_matrices=False)
     u, v = q @ left[:, :rank], vh[:rank].conj().T
     if wide:

@@ -159,12 +159,27 @@ def test_range_finder():
             q = compat.randomized_range_finder(given, size=12, n_iter=4, random_state=0)
             np.testing.assert_allclose(q.T @ q, np.eye(12), atol=1e-14)
             assert np.linalg.norm(a - q @ (q.T @ a)) <= 1.05 * best
+    with pytest.raises(ValueError, match=r"^A contains NaN or infinity$"):
+        compat.randomized_range_finder(a * np.nan, size=2, n_iter=1)
     assert compat.randomized_range_finder(np.eye(4, 3), size=9, n_iter=0).shape == (4, 3)
 
 
 def test_more_components_than_there_are():
     u, s, vh = compat.randomized_svd(np.eye(4, 3), 9)
     assert (u.shape, s.shape, vh.shape) == ((4, 3), (3,), (3, 3))
+
+
+@pytest.mark.parametrize("normalizer", ["auto", "none"])
+def test_numbers_of_the_other_byte_order(normalizer):
+    """np.asarray gives them from files; scikit-learn and scipy take them."""
+    a = np.random.default_rng(0).standard_normal((30, 20))
+    swapped = a.astype(a.dtype.newbyteorder())
+    found = compat.randomized_svd(swapped, 3, power_iteration_normalizer=normalizer)
+    wanted = compat.randomized_svd(a, 3, power_iteration_normalizer=normalizer)
+    for x, y in zip(found, wanted, strict=True):
+        assert x.dtype.isnative
+        np.testing.assert_array_equal(x, y)
+    np.testing.assert_array_equal(compat.polar(swapped)[0], compat.polar(a)[0])
 
 
 def test_torch_tensors_stay_torch_tensors():
@@ -186,11 +201,16 @@ def test_torch_tensors_stay_torch_tensors():
         ({"power_iteration_normalizer": "GS"}, ValueError, "power_iteration_normalizer is 'GS'"),
         ({"svd_lapack_driver": "x"}, ValueError, "svd_lapack_driver is 'x'"),
         ({"transpose": "x"}, ValueError, "transpose is 'x'"),
-        ({"random_state": -1}, ValueError, "rng is -1"),
+        ({"random_state": -1}, ValueError, "random_state is -1"),
         ({"M": np.ones((2, 3, 4))}, ValueError, r"M has shape \(2, 3, 4\)"),
         ({"M": np.ones(3)}, ValueError, r"M has shape \(3,\)"),
         ({"M": [["a"]]}, TypeError, "M has dtype"),
-        ({"M": np.full((3, 3), np.nan)}, ValueError, "contains NaN"),
+        ({"M": np.full((3, 3), np.nan)}, ValueError, "^M contains NaN or infinity$"),
+        (
+            {"M": np.full((3, 3), np.nan), "power_iteration_normalizer": "none"},
+            ValueError,
+            "^M contains NaN",
+        ),
     ],
 )
 def test_errors_name_the_argument(options, error, match):
@@ -281,6 +301,11 @@ def test_svd_lowrank_arguments(torch):
     assert compat.svd_lowrank(a)[1].shape == (6,)
     assert compat.svd_lowrank(a, q=None, niter=None)[1].shape == (6,)
     assert [x.shape for x in compat.svd_lowrank(a, q=0)] == [(10, 0), (0,), (8, 0)]
+    for shape in ((0, 5), (5, 0), (3, 0, 0), (0, 5, 4)):
+        for empty in (torch.zeros(shape), torch.zeros(shape, dtype=torch.complex128)):
+            theirs, ours = torch.svd_lowrank(empty, q=0), compat.svd_lowrank(empty, q=0)
+            assert [(x.shape, x.dtype) for x in ours] == [(x.shape, x.dtype) for x in theirs]
+    assert compat.svd_lowrank(torch.zeros(0, 5).to_sparse(), q=0)[2].shape == (5, 0)
     assert compat.svd_lowrank(torch.arange(20).reshape(5, 4), q=2)[0].dtype == torch.float32
     for options, match in (
         ({"q": 9}, r"q is 9; it must be from 0 to min\(m, n\) = 8"),
@@ -291,6 +316,10 @@ def test_svd_lowrank_arguments(torch):
             compat.svd_lowrank(a, **options)
     with pytest.raises(TypeError, match="requires grad"):
         compat.svd_lowrank(a.clone().requires_grad_())
+    with pytest.raises(TypeError, match="M is a ndarray, A is a Tensor"):
+        compat.svd_lowrank(a, q=2, M=a.numpy())
+    with pytest.raises(ValueError, match=r"^A contains NaN or infinity$"):
+        compat.svd_lowrank(a * torch.nan, q=2)
     u, s, v = compat.svd_lowrank(a.numpy(), q=5)
     assert type(u) is np.ndarray
     np.testing.assert_allclose((u * s) @ v.T, a.numpy(), atol=1e-5)
@@ -338,6 +367,19 @@ def test_zeropower_is_the_formula_on_the_rounded_matrix(torch, steps):
             # Half a place of bfloat16, and rounding of float32, amplified 3.5-fold a step at most.
             spread = 2.0**-8 * x.abs() + 1e-7 * 3.5**steps
             assert bool(((found.double() - x).abs() <= spread).all())
+
+
+def test_zeropower_has_a_gradient_as_the_original_has(torch):
+    g = torch.randn(6, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    ours, theirs = g.clone().requires_grad_(), g.clone().requires_grad_()
+    weights = torch.randn(6, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    (compat.zeropower_via_newtonschulz5(ours, 5).double() * weights).sum().backward()
+    x = theirs / theirs.norm()
+    for _ in range(5):
+        gram = x @ x.mT
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    (x * weights).sum().backward()
+    assert float((ours.grad - theirs.grad).norm() / theirs.grad.norm()) < 0.1
 
 
 def test_zeropower_takes_what_the_original_takes(torch):

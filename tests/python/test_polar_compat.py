@@ -69,7 +69,7 @@ def test_takes_what_numpy_makes_an_array_of():
         (np.eye(2), "up", ValueError, "`side` must be either"),
         (np.ones(3), "right", ValueError, "`a` must be a 2-D array"),
         ([["a"]], "right", TypeError, "`a` has dtype"),
-        ([[np.nan]], "right", ValueError, "NaN or infinity"),
+        ([[np.nan]], "right", ValueError, "^`a` contains NaN or infinity$"),
     ],
 )
 def test_errors(a, side, error, match):

@@ -210,3 +210,15 @@ def test_zero_rows_are_no_answer_and_no_error():
     assert estimator.components_.shape == (1, 4)
     estimator.partial_fit(np.eye(4)[:1])
     assert estimator.certificate_ < 1e-12
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_eigenvalue_of_rows_all_alike(seed):
+    """The first vector of the iteration, of signs, may be orthogonal to all of them."""
+    for count in (1, 3, 50, 500):
+        for scale in (np.ones(count), np.random.default_rng(seed).standard_normal(count)):
+            rows = np.outer(scale, np.full(4, 6.0))
+            found = gm.RandomOrderTopEigenvector(4, rng=seed).partial_fit(rows)
+            exact = np.linalg.norm(rows, 2) ** 2 / count
+            np.testing.assert_allclose(found.explained_variance_, [exact], rtol=1e-9)
+            np.testing.assert_allclose(np.abs(found.components_), 0.5, rtol=1e-12)

@@ -257,6 +257,18 @@ def test_scaling_by_a_power_of_two_is_exact(method, exponent):
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("exponent", [-901, -1, 2, 300])
+def test_isometries_of_all_scales_get_the_same_vectors(method, exponent):
+    """Y is orthogonal then: whether it counts as orthonormal may not depend on its scale."""
+    a = np.linalg.qr(np.random.default_rng(0).standard_normal((40, 30)))[0]
+    one = gm.rsvd(a, 5, method=method)
+    scaled = gm.rsvd(np.ldexp(a, exponent), 5, method=method)
+    np.testing.assert_array_equal(scaled.U, one.U)
+    np.testing.assert_array_equal(scaled.Vh, one.Vh)
+    np.testing.assert_array_equal(scaled.S, np.ldexp(one.S, exponent))
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_extreme_scales_side_by_side(method):
     """Rows that come to a scale which the first rows do not show: no read goes into finding it."""
     for dtype, size in (("float32", 1e30), ("float64", 1e300)):

@@ -169,13 +169,28 @@ def test_a_state_of_another_estimator_is_refused(name):
     other = next(k for k in ESTIMATORS if k != name)
     with pytest.raises(ValueError, match=name):
         make(other).load_state_dict(state)
-    with pytest.raises(TypeError):
-        make(name).load_state_dict({})
+    for key in state:
+        for spoilt in ({k: v for k, v in state.items() if k != key}, state | {key: "text"}):
+            fresh = make(name).partial_fit(stream(20))
+            before = bits(fresh)
+            with pytest.raises((TypeError, ValueError), match="state_dict"):
+                fresh.load_state_dict(spoilt)
+            assert bits(fresh) == before
     state["state"]["pending"][:] = 1e9
     fresh = make(name).load_state_dict(state)
     held = bits(fresh)
     state["state"]["pending"][:] = 0
     assert bits(fresh) == held
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copy_goes_its_own_way(name, copied):
+    """A shallow one too: rows are taken in place."""
+    estimator = make(name).partial_fit(stream(100))
+    before, rest = bits(estimator), stream(80, seed=1)
+    other = copied(estimator).partial_fit(rest)
+    assert bits(estimator) == before
+    assert bits(other) == bits(estimator.partial_fit(rest))
 
 
 def test_weights_of_zero_are_rows_that_are_absent(name):
@@ -185,6 +200,15 @@ def test_weights_of_zero_are_rows_that_are_absent(name):
     assert bits(make(name).partial_fit(x, weights)) == bits(
         make(name).partial_fit(x[kept], weights[kept])
     )
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("dtype", "size"), [("float16", 600), ("float32", 1e25)])
+def test_eigenvalues_beyond_the_dtype_are_infinity(name, dtype, size):
+    estimator = make(name).partial_fit(np.full((50, D), size, dtype))
+    assert estimator.explained_variance_[0] == np.inf
+    assert estimator.frobenius_squared_ == pytest.approx(50 * D * size**2)
+    np.testing.assert_allclose(np.abs(estimator.components_[0]), D**-0.5, rtol=1e-3)
 
 
 def test_rows_that_all_are_absent_are_defined(name):
