@@ -25,10 +25,10 @@ template <class S>
 using double_precision_t = std::conditional_t<is_complex_v<S>, std::complex<double>, double>;
 
 /// For each matrix of the batch one(ctx, b, X, exponent, workspace), with X a copy in T,
-/// 2^-exponent times the input, and `bytes` of workspace; or special(b, value) for a matrix of
-/// zeros (0) or with entries that are not finite (NaN). `products`: as BatchPlan.
-template <class S, class T, class Special, class One>
-Status for_each_scaled(const ArrayRef& a, double products, std::size_t bytes, bool check_finite,
+/// 2^-exponent times the input, and bytes(threads of ctx) of workspace; or special(b, value) for a
+/// matrix of zeros (0) or with entries that are not finite (NaN). `products`: as BatchPlan.
+template <class S, class T, class Bytes, class Special, class One>
+Status for_each_scaled(const ArrayRef& a, double products, const Bytes& bytes, bool check_finite,
                        Special&& special, One&& one) {
   const auto x = a.matrices<const S>();
   const index_t count = x.size();
@@ -36,7 +36,9 @@ Status for_each_scaled(const ArrayRef& a, double products, std::size_t bytes, bo
   const index_t cols = x.first.cols;
   const detail::BatchPlan plan(count, rows, cols, products);
   Context ctx(plan.want, plan.gated);
-  const std::size_t per_matrix = bytes + Workspace::bytes_for<T>(rows * cols);
+  // By the threads there are: the limit may have changed since it was looked at.
+  const std::size_t per_matrix =
+      bytes(plan.shared ? ctx.size() : 1) + Workspace::bytes_for<T>(rows * cols);
   const WorkspaceMemory memory(per_matrix * static_cast<std::size_t>(plan.shared ? 1 : ctx.size()));
   std::vector<double> largest;
   try {
@@ -105,7 +107,8 @@ Status run_bounds(const ArrayRef& a, const BoundsOptions& options, Bracket& out)
     return Status::out_of_memory;
   }
   const Status status = for_each_scaled<S, T>(
-      a, products, detail::bracket_workspace<T>(rows, cols, options.method), options.check_finite,
+      a, products, [&](int) { return detail::bracket_workspace<T>(rows, cols, options.method); },
+      options.check_finite,
       [&](index_t b, double value) {
         results[static_cast<std::size_t>(b)] = {{value, value, value, value, 0}, 0};
       },
@@ -151,8 +154,11 @@ Status run_gram_bound(const ArrayRef& a, int steps, bool check_finite, const Arr
   };
   const Status status = for_each_scaled<S, T>(
       a, std::clamp(steps, 1, detail::most_squarings) * (differentiate ? 2 : 1),
-      differentiate ? detail::gram_iteration_gradient_workspace<T>(rows, cols, steps, num_threads())
-                    : detail::gram_iteration_workspace<T>(rows, cols),
+      [&](int threads) {
+        return differentiate
+                   ? detail::gram_iteration_gradient_workspace<T>(rows, cols, steps, threads)
+                   : detail::gram_iteration_workspace<T>(rows, cols);
+      },
       check_finite,
       [&](index_t b, double value) {
         results[static_cast<std::size_t>(b)] = value;

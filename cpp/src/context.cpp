@@ -9,7 +9,9 @@
 #include <condition_variable>
 #include <cstdint>
 #include <cstdlib>
+#include <exception>
 #include <mutex>
+#include <new>
 #include <thread>
 
 #include "gramian/threads.hpp"
@@ -24,10 +26,19 @@ struct Job {
   void* closure;
   index_t tasks;
   std::atomic<index_t> next{0};
+  std::atomic<bool> failed{false};
+  std::exception_ptr error{};  // the first one's; read once all threads are done
 
+  // What a task throws must neither end the process, as it would on a worker, nor leave workers
+  // behind with a job that is gone, as it would on the caller.
   void work(int slot) {
-    for (index_t t; (t = next.fetch_add(1, std::memory_order_relaxed)) < tasks;)
-      fn(closure, t, slot);
+    try {
+      for (index_t t; (t = next.fetch_add(1, std::memory_order_relaxed)) < tasks;)
+        fn(closure, t, slot);
+    } catch (...) {
+      if (!failed.exchange(true)) error = std::current_exception();
+      next.store(tasks, std::memory_order_relaxed);  // no further tasks
+    }
   }
 };
 
@@ -153,14 +164,19 @@ Pool* new_pool() {
   return new Pool;
 }
 
-Worker* start_worker() {
-  auto* worker = new Worker;
+/// One more, with room in the list for it; null if no more threads or memory are to be had: the
+/// call goes on with fewer.
+Worker* start_worker(Pool& p) {
+  auto* worker = new (std::nothrow) Worker;
+  if (!worker) return nullptr;
   try {
+    p.idle.reserve(static_cast<std::size_t>(p.workers) + 1);
     std::thread([worker] { worker->loop(); }).detach();
-  } catch (...) {  // no more threads to be had: the call goes on with fewer
+  } catch (...) {
     delete worker;
     return nullptr;
   }
+  ++p.workers;
   return worker;
 }
 
@@ -182,7 +198,7 @@ Context::Context(int want, bool gated) : gated_(gated) {
       worker = p.idle.back();
       p.idle.pop_back();
     } else {
-      worker = detail::start_worker();
+      worker = detail::start_worker(p);
     }
     if (!worker) break;
     workers_.push_back(worker);
@@ -208,6 +224,7 @@ void Context::run_erased(index_t tasks, Fn fn, void* closure) {
   for (std::size_t i = 0; i < helpers; ++i) workers_[i]->post(&job, static_cast<int>(i) + 1);
   job.work(0);
   for (std::size_t i = 0; i < helpers; ++i) workers_[i]->join();
+  if (job.error) std::rethrow_exception(job.error);
 }
 
 int num_threads() { return detail::pool().limit.load(); }

@@ -239,14 +239,15 @@ double taylor_square(int p) {
 
 namespace {
 
-/// make(p, lower) for the power of 4 at or below lower, made once for the process.
+/// make(p, lower) for the power of 4 at or below lower, made once for the process and never
+/// destroyed: at exit threads may still be reading.
 template <std::vector<Row> (*make)(int, double)>
 const std::vector<Row>& kept_rows(int p, double lower) {
   struct Entry {
     std::once_flag made;
     std::vector<Row> rows;
   };
-  static std::array<std::array<Entry, finest + 1>, largest_iterated_root + 1> cache;
+  static auto& cache = *new std::array<std::array<Entry, finest + 1>, largest_iterated_root + 1>;
   const int k = std::clamp(static_cast<int>(std::ceil(-std::log2(lower) / 2 - 1e-9)), 1, finest);
   Entry& entry = cache[static_cast<std::size_t>(p)][static_cast<std::size_t>(k)];
   std::call_once(entry.made, [&] { entry.rows = make(p, std::ldexp(1.0, -2 * k)); });

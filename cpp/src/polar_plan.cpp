@@ -55,9 +55,10 @@ std::vector<Step> make_table(double lower) {
 }  // namespace
 
 std::span<const Step> steps(double lower) {
-  // Each is made when it is first wanted, once for the process.
+  // Each is made when it is first wanted, once for the process; none is destroyed, as at exit
+  // threads may still be reading.
   static std::array<std::once_flag, tables> made;
-  static std::array<std::vector<Step>, tables> table;
+  static auto& table = *new std::array<std::vector<Step>, tables>;
   const double octaves = -std::log2(std::min(lower, 1.0 - 1e-6));
   const double at =
       octaves <= 1 ? octaves * grid_of_first : grid_of_first + (octaves - 1) * grid_per_octave;

@@ -7,6 +7,7 @@
 #include "bounds_methods.hpp"
 #include "dlpack.hpp"
 #include "gramian/bounds.hpp"
+#include "released_gil.hpp"
 #include "results.hpp"
 
 namespace gramian::python {
@@ -35,7 +36,7 @@ void bind_bounds(py::module_& m) {
         const ArrayRef out = figures(result, "out", in);
         Status status = Status::ok;
         {
-          py::gil_scoped_release release;
+          const ReleasedGil released;
           status = gram_bound(in, steps, check_finite, out, derivative);
         }
         raise_for(status, "a");
@@ -58,7 +59,7 @@ void bind_bounds(py::module_& m) {
                     figures(stable_rank, "out", in)};
         Status status = Status::ok;
         {
-          py::gil_scoped_release release;
+          const ReleasedGil released;
           status = spectral_norm_bounds(in, options, out);
         }
         raise_for(status, "a");

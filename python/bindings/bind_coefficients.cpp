@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "gramian/coefficients.hpp"
+#include "released_gil.hpp"
 #include "table.hpp"
 
 namespace gramian::python {
@@ -76,7 +77,7 @@ py::tuple lint_table(const PyTable& table, double lower) {
   const std::vector<Row> rows = to_rows(table);
   gramian::LintReport report;
   {
-    py::gil_scoped_release release;  // long tables take a while
+    const ReleasedGil released;  // long tables take a while
     report = gramian::lint(rows, lower);
   }
   std::vector<std::tuple<double, double>> flips;

@@ -9,6 +9,7 @@
 #include "dlpack.hpp"
 #include "gpu_call.hpp"
 #include "gramian/cuda/bounds.hpp"
+#include "released_gil.hpp"
 #include "results.hpp"
 
 namespace gramian::python {
@@ -34,13 +35,13 @@ void bind_cuda_bounds(py::module_& m) {
         const cuda::Queue queue = queue_of(device, stream);
         std::size_t bytes = 0;
         {
-          py::gil_scoped_release release;
+          const ReleasedGil released;
           bytes = cuda::gram_bound_workspace(queue, in, steps);
         }
         const DeviceMemory memory(bytes, place, allocate);
         Status status = Status::ok;
         {
-          py::gil_scoped_release release;
+          const ReleasedGil released;
           status = cuda::gram_bound(queue, in, steps, check_finite, out, memory.workspace());
         }
         raise_for(status, "a");
@@ -67,13 +68,13 @@ void bind_cuda_bounds(py::module_& m) {
         const cuda::Queue queue = queue_of(device, stream);
         std::size_t bytes = 0;
         {
-          py::gil_scoped_release release;
+          const ReleasedGil released;
           bytes = cuda::spectral_norm_bounds_workspace(queue, in, options.method);
         }
         const DeviceMemory memory(bytes, place, allocate);
         Status status = Status::ok;
         {
-          py::gil_scoped_release release;
+          const ReleasedGil released;
           status = cuda::spectral_norm_bounds(queue, in, options, out, memory.workspace());
         }
         raise_for(status, "a");

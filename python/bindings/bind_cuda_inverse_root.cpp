@@ -8,6 +8,7 @@
 #include "dlpack.hpp"
 #include "gpu_call.hpp"
 #include "gramian/cuda/inverse_root.hpp"
+#include "released_gil.hpp"
 
 namespace gramian::python {
 
@@ -50,14 +51,14 @@ py::tuple inverse_root(const Array& a, const std::optional<Array>& root, const A
   const cuda::Queue queue = queue_of(device, stream);
   std::size_t bytes = 0;
   {
-    py::gil_scoped_release release;
+    const ReleasedGil released;
     bytes = cuda::inverse_root_workspace(queue, in, second, to, options, info);
   }
   const DeviceMemory memory(bytes, place, allocate);
   cuda::RootOutcome outcome;
   Status status = Status::ok;
   {
-    py::gil_scoped_release release;
+    const ReleasedGil released;
     status = cuda::inverse_root(queue, in, second, to, options, info, memory.workspace(), outcome);
   }
   raise_for(status, "a");

@@ -10,6 +10,7 @@
 #include "gpu_call.hpp"
 #include "gramian/cuda/newton_schulz.hpp"
 #include "newton_schulz_arguments.hpp"
+#include "released_gil.hpp"
 
 namespace gramian::python {
 
@@ -29,7 +30,7 @@ py::tuple newton_schulz_plan(index_t rows, index_t cols, const PyTable& table,
   const cuda::Arithmetic computed_in = to_arithmetic(arithmetic);
   NewtonSchulzPlan plan;
   {
-    py::gil_scoped_release release;
+    const ReleasedGil released;
     plan = cuda::plan_newton_schulz(rows, cols, steps, computed_in, to_method(method));
   }
   return to_tuple(plan);
@@ -61,13 +62,13 @@ void newton_schulz(const Array& x, const Array& out, const std::string& dtype, c
   const cuda::Queue queue = queue_of(device, stream);
   std::size_t bytes = 0;
   {
-    py::gil_scoped_release release;
+    const ReleasedGil released;
     bytes = cuda::newton_schulz_workspace(queue, in, result, options, info);
   }
   const DeviceMemory memory(bytes, place, allocate);
   Status status = Status::ok;
   {
-    py::gil_scoped_release release;
+    const ReleasedGil released;
     status = cuda::newton_schulz(queue, in, result, options, info, memory.workspace());
   }
   raise_for(status, "x");

@@ -10,6 +10,7 @@
 #include "dlpack.hpp"
 #include "gpu_call.hpp"
 #include "gramian/cuda/polar.hpp"
+#include "released_gil.hpp"
 
 namespace gramian::python {
 
@@ -64,13 +65,13 @@ void polar(const std::string& kind, const Array& x, const Array& out,
   const cuda::Queue queue = queue_of(device, stream);
   std::size_t bytes = 0;
   {
-    py::gil_scoped_release release;
+    const ReleasedGil released;
     bytes = cuda::polar_workspace(queue, call);
   }
   const DeviceMemory memory(bytes, place, allocate);
   Status status = Status::ok;
   {
-    py::gil_scoped_release release;
+    const ReleasedGil released;
     status = cuda::polar(queue, call, memory.workspace());
   }
   raise_for(status, call.kind == cuda::PolarCall::sign ? "a" : "x");

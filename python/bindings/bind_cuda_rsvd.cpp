@@ -9,6 +9,7 @@
 #include "dlpack.hpp"
 #include "gpu_call.hpp"
 #include "gramian/cuda/rsvd.hpp"
+#include "released_gil.hpp"
 
 namespace gramian::python {
 
@@ -93,11 +94,11 @@ void bind_direct(py::module_& m) {
         const cuda::Queue queue = queue_of(device, stream);
         std::size_t bytes = 0;
         {
-          py::gil_scoped_release release;
+          const ReleasedGil released;
           bytes = cuda::direct_svd_workspace(queue, svd);
         }
         const DeviceMemory memory(bytes, place, allocate);
-        const py::gil_scoped_release release;
+        const ReleasedGil released;
         cuda::direct_svd(queue, svd, memory.workspace());
       },
       py::arg("a"), py::arg("dtype"), py::arg("z"), py::arg("y"), py::arg("w"), py::arg("figures"),
@@ -119,7 +120,7 @@ void bind_direct(py::module_& m) {
         const ArrayRef r = rows_of(triangle, "triangle", "float64", {size, size}, true, place);
         const ArrayRef x = rows_of(inverse, "inverse", "float64", {size, size}, true, place);
         const ArrayRef f = rows_of(figures, "figures", "float64", {3}, true, place);
-        const py::gil_scoped_release release;
+        const ReleasedGil released;
         cuda::small_cholesky(queue_of(device, stream), g, least, shift, r, x, f);
       },
       py::arg("gram"), py::arg("triangle"), py::arg("inverse"), py::arg("figures"),
@@ -136,7 +137,7 @@ void bind_direct(py::module_& m) {
         const ArrayRef e =
             rows_of(values, "values", "float64", {g.shape[0], g.shape[1]}, true, place);
         const ArrayRef f = rows_of(figures, "figures", "float64", {3}, true, place);
-        const py::gil_scoped_release release;
+        const ReleasedGil released;
         cuda::small_values(queue_of(device, stream), g, e, f);
       },
       py::arg("grams"), py::arg("values"), py::arg("figures"), py::arg("device"), py::arg("stream"),
@@ -154,7 +155,7 @@ void bind_direct(py::module_& m) {
         const ArrayRef v = rows_of(vectors, "vectors", "float64", {size, size}, true, place);
         const ArrayRef d = rows_of(divided, "divided", "float64", {size, size}, true, place);
         const ArrayRef f = rows_of(figures, "figures", "float64", {3}, true, place);
-        const py::gil_scoped_release release;
+        const ReleasedGil released;
         cuda::small_jacobi(queue_of(device, stream), r, tolerance, e, v, d, f);
       },
       py::arg("triangle"), py::arg("values"), py::arg("vectors"), py::arg("divided"),
@@ -174,7 +175,7 @@ void bind_cuda_rsvd(py::module_& m) {
         const ArrayRef out = z.ref("z", dtype_from_name(dtype), true, gpu(device));
         if (out.shape.size() != 2 || !gapless(out)) throw py::value_error("z must be n x l");
         const cuda::Queue queue = queue_of(device, stream);
-        const py::gil_scoped_release release;
+        const ReleasedGil released;
         cuda::sketch(queue, seed, first, out);
       },
       py::arg("z"), py::arg("dtype"), py::arg("seed"), py::arg("first"), py::arg("device"),
@@ -207,11 +208,11 @@ void bind_cuda_rsvd(py::module_& m) {
         const cuda::Queue queue = queue_of(device, stream);
         std::size_t bytes = 0;
         {
-          py::gil_scoped_release release;
+          const ReleasedGil released;
           bytes = cuda::two_sided_read_workspace(queue, read);
         }
         const DeviceMemory memory(bytes, place, allocate);
-        const py::gil_scoped_release release;
+        const ReleasedGil released;
         cuda::two_sided_read(queue, read, memory.workspace());
       },
       py::arg("a"), py::arg("dtype"), py::arg("computed"), py::arg("wide"), py::arg("z"),

@@ -10,6 +10,7 @@
 #include "dlpack.hpp"
 #include "gpu_call.hpp"
 #include "gramian/cuda/streaming.hpp"
+#include "released_gil.hpp"
 
 namespace gramian::python {
 
@@ -88,7 +89,7 @@ void bind_cuda_streaming(py::module_& m) {
         const DeviceMemory memory(cuda::stream_workspace(layout, x), place, allocate);
         cuda::StreamPosition at = position_of(position);
         {
-          const py::gil_scoped_release release;
+          const ReleasedGil released;
           cuda::stream_update(queue, layout, state, at, x, factors, memory.workspace());
         }
         return numbers_of(at);
@@ -112,7 +113,7 @@ void bind_cuda_streaming(py::module_& m) {
         const DeviceMemory memory(cuda::stream_workspace(layout, {}), place, allocate);
         cuda::StreamPosition at = position_of(position);
         {
-          const py::gil_scoped_release release;
+          const ReleasedGil released;
           cuda::stream_finish(queue, layout, state, at, memory.workspace());
         }
         return numbers_of(at);
@@ -132,7 +133,7 @@ void bind_cuda_streaming(py::module_& m) {
         const double* own = weights ? doubles(*weights, "weights", {rows}, false, place) : nullptr;
         double* out = doubles(decayed, "decayed", {rows}, true, place);
         const cuda::Queue queue = queue_of(device, stream);
-        const py::gil_scoped_release release;
+        const ReleasedGil released;
         cuda::stream_decay(queue, rows, own, decay, out);
       },
       py::arg("weights").none(true), py::arg("decayed"), py::arg("rows"), py::arg("decay"),
@@ -164,7 +165,7 @@ void bind_cuda_streaming(py::module_& m) {
             weights ? doubles(*weights, "weights", {x.shape[0]}, false, place) : nullptr;
         const DeviceMemory memory(cuda::gather_workspace(layout, x.shape[0]), place, allocate);
         const cuda::Queue queue = queue_of(device, stream);
-        const py::gil_scoped_release release;
+        const ReleasedGil released;
         cuda::stream_gather(queue, layout, state, added, x, own, memory.workspace());
       },
       py::arg("features"), py::arg("columns"), py::arg("decay"), py::arg("vectors"),
@@ -202,7 +203,7 @@ void bind_cuda_streaming(py::module_& m) {
         const cuda::Queue queue = queue_of(device, stream);
         const DeviceMemory memory(cuda::sketch_workspace(queue, layout, filled, x.shape[0]), place,
                                   allocate);
-        const py::gil_scoped_release release;
+        const ReleasedGil released;
         return cuda::sketch_update(queue, layout, state, filled, x, own, memory.workspace());
       },
       py::arg("features"), py::arg("size"), py::arg("decay"), py::arg("decayed"), py::arg("held"),
@@ -237,7 +238,7 @@ void bind_cuda_streaming(py::module_& m) {
         const cuda::Queue queue = queue_of(device, stream);
         const DeviceMemory memory(cuda::heavy_workspace(queue, layout, x.shape[0]), place,
                                   allocate);
-        const py::gil_scoped_release release;
+        const ReleasedGil released;
         cuda::heavy_update(queue, layout, state, x, own, memory.workspace());
       },
       py::arg("features"), py::arg("most"), py::arg("heavy"), py::arg("heavy_squares"),

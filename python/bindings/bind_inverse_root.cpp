@@ -6,6 +6,7 @@
 
 #include "dlpack.hpp"
 #include "gramian/inverse_root.hpp"
+#include "released_gil.hpp"
 #include "results.hpp"
 
 namespace gramian::python {
@@ -62,7 +63,7 @@ void bind_inverse_root(py::module_& m) {
         InverseRootOutcome outcome;
         Status status = Status::ok;
         {
-          py::gil_scoped_release release;
+          const ReleasedGil released;
           status = inverse_root(in, to, {p, ridge, tol, check_finite}, info, outcome);
         }
         raise_for(status, "a");
@@ -87,7 +88,7 @@ void bind_inverse_root(py::module_& m) {
         InverseRootOutcome outcome;
         Status status = Status::ok;
         {
-          py::gil_scoped_release release;
+          const ReleasedGil released;
           status = sqrt_psd(in, to_root, to_inverse, {2, 0, tol, check_finite}, outcome);
         }
         raise_for(status, "a");

@@ -7,6 +7,7 @@
 #include "dlpack.hpp"
 #include "gramian/newton_schulz.hpp"
 #include "newton_schulz_arguments.hpp"
+#include "released_gil.hpp"
 
 namespace gramian::python {
 
@@ -18,7 +19,7 @@ void bind_newton_schulz(py::module_& m) {
         const std::vector<Row> steps = to_rows(table);
         NewtonSchulzPlan plan;
         {
-          py::gil_scoped_release release;
+          const ReleasedGil released;
           plan = plan_newton_schulz(rows, cols, steps,
                                     double_precision ? unit_roundoff<double> : unit_roundoff<float>,
                                     to_method(method));
@@ -46,7 +47,7 @@ void bind_newton_schulz(py::module_& m) {
                                     figures(norm_bound, "norm_bound", in)};
         Status status = Status::ok;
         {
-          py::gil_scoped_release release;
+          const ReleasedGil released;
           status = newton_schulz(in, result, options, info);
         }
         raise_for(status, "x");

@@ -8,6 +8,7 @@
 
 #include "dlpack.hpp"
 #include "gramian/polar.hpp"
+#include "released_gil.hpp"
 #include "results.hpp"
 
 namespace gramian::python {
@@ -104,7 +105,7 @@ void bind_polar(py::module_& m) {
         std::vector<PolarReport> reports;
         Status status = Status::ok;
         {
-          py::gil_scoped_release release;
+          const ReleasedGil released;
           status = polar(in, unitary, hermitian, right ? Side::right : Side::left,
                          to_options(tolerance, always_svd, check_finite), reports);
         }
@@ -125,7 +126,7 @@ void bind_polar(py::module_& m) {
         std::vector<PolarReport> reports;
         Status status = Status::ok;
         {
-          py::gil_scoped_release release;
+          const ReleasedGil released;
           status = matrix_sign(in, result, to_options(tolerance, false, check_finite), reports);
         }
         raise_for(status, "a");
@@ -145,7 +146,7 @@ void bind_polar(py::module_& m) {
         std::vector<ClipReport> reports;
         Status status = Status::ok;
         {
-          py::gil_scoped_release release;
+          const ReleasedGil released;
           status = spectral_clip(in, result, bound, hard ? ClipKind::hard : ClipKind::soft,
                                  to_options(tolerance, false, check_finite), reports);
         }

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "gramian/sketch.hpp"
+#include "released_gil.hpp"
 #include "results.hpp"
 
 namespace gramian::python {
@@ -62,7 +63,7 @@ void bind_rsvd(py::module_& m) {
             const ArrayRef left = u.ref("U", type, true);
             const ArrayRef values = s.ref("S", figures_of(type), true);
             const ArrayRef right = vh.ref("Vh", type, true);
-            py::gil_scoped_release release;
+            const ReleasedGil released;
             self.write(left, values, right);
           },
           py::arg("u"), py::arg("s"), py::arg("vh"), py::arg("dtype"));
@@ -91,7 +92,7 @@ void bind_rsvd(py::module_& m) {
         auto result = std::make_unique<Rsvd>();
         Status status = Status::ok;
         {
-          py::gil_scoped_release release;
+          const ReleasedGil released;
           status = result->compute(in, options);
         }
         raise_for(status, "a");
@@ -117,7 +118,7 @@ void bind_rsvd(py::module_& m) {
         std::vector<RsvdFigures> figures;
         Status status = Status::ok;
         {
-          py::gil_scoped_release release;
+          const ReleasedGil released;
           status = range_finder(in, options, out, figures);
         }
         raise_for(status, "a");
@@ -141,7 +142,7 @@ void bind_rsvd(py::module_& m) {
         options.check_finite = check_finite;
         Status status = Status::ok;
         {
-          py::gil_scoped_release release;
+          const ReleasedGil released;
           status = nystrom_eigh(in, options, values, vectors);
         }
         raise_for(status, "a");

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "released_gil.hpp"
 #include "results.hpp"
 
 namespace gramian::python {
@@ -88,7 +89,7 @@ void bind_streaming(py::module_& m) {
             weights ? doubles(*weights, "weights", {in.shape[0]}, false) : nullptr;
         Status status = Status::ok;
         {
-          py::gil_scoped_release release;
+          const ReleasedGil released;
           status = oja_update(state, in, factors, limit);
         }
         if (status == Status::not_finite) return false;
@@ -106,8 +107,14 @@ void bind_streaming(py::module_& m) {
          Array vector) {
         const OjaState state = oja_state(vectors, figures, totals, features, grid, complex);
         const index_t reals = features * (complex ? 2 : 1);
+        double* out = doubles(vector, "vector", {reals}, true);
         OjaResult result;
-        raise_for(oja_result(state, doubles(vector, "vector", {reals}, true), result), "rows");
+        Status status = Status::ok;
+        {
+          const ReleasedGil released;
+          status = oja_result(state, out, result);
+        }
+        raise_for(status, "rows");
         return py::make_tuple(result.certificate, result.eigenvalue, result.grew, result.rate);
       },
       py::arg("vectors"), py::arg("figures"), py::arg("totals"), py::arg("features"),
@@ -134,7 +141,7 @@ void bind_streaming(py::module_& m) {
             weights ? doubles(*weights, "weights", {in.shape[0]}, false) : nullptr;
         Status status = Status::ok;
         {
-          py::gil_scoped_release release;
+          const ReleasedGil released;
           status = block_oja_update(state, in, factors);
         }
         raise_for(status, "rows");
@@ -151,10 +158,15 @@ void bind_streaming(py::module_& m) {
         const BlockOjaState state = block_oja_state(vectors, figures, totals, features, components,
                                                     step, center, decay, complex);
         const index_t reals = features * (complex ? 2 : 1);
+        double* to = doubles(out, "out", {components, reals}, true);
+        double* sizes = doubles(values, "values", {components}, true);
         double certificate = 0;
-        raise_for(block_oja_result(state, doubles(out, "out", {components, reals}, true),
-                                   doubles(values, "values", {components}, true), certificate),
-                  "rows");
+        Status status = Status::ok;
+        {
+          const ReleasedGil released;
+          status = block_oja_result(state, to, sizes, certificate);
+        }
+        raise_for(status, "rows");
         return certificate;
       },
       py::arg("vectors"), py::arg("figures"), py::arg("totals"), py::arg("features"),

@@ -5,6 +5,7 @@
 
 #include "gramian/frequent_directions.hpp"
 #include "gramian/random_order.hpp"
+#include "released_gil.hpp"
 #include "results.hpp"
 
 namespace gramian::python {
@@ -140,7 +141,7 @@ void bind_streaming_fd(py::module_& m) {
           [](Sketch& self, double decay, Array rows, const std::string& dtype,
              std::optional<Array> weights) {
             const Rows taken(rows, dtype, weights, is_complex(self.numbers), self.features);
-            py::gil_scoped_release release;
+            const ReleasedGil released;
             self.open(decay).update(taken.in, taken.w.vector<double>());
           },
           py::arg("decay"), py::arg("rows"), py::arg("dtype"), py::arg("weights").none(true))
@@ -149,18 +150,23 @@ void bind_streaming_fd(py::module_& m) {
           [](Sketch& self, double decay, Sketch& other) {
             if (other.features != self.features || other.numbers != self.numbers)
               throw py::value_error("the sketches are of rows of other widths or types");
-            py::gil_scoped_release release;
+            const ReleasedGil released;
             FrequentDirections into = self.open(decay);
             FrequentDirections from = other.open(decay);
             into.merge(from);
           },
           py::arg("decay"), py::arg("other"))
       .def(
-          "settle", [](Sketch& self, double decay) { self.open(decay).settle(); }, py::arg("decay"))
+          "settle",
+          [](Sketch& self, double decay) {
+            const ReleasedGil released;
+            self.open(decay).settle();
+          },
+          py::arg("decay"))
       .def(
           "shrink",
           [](Sketch& self, double decay) {
-            py::gil_scoped_release release;
+            const ReleasedGil released;
             self.open(decay).shrink();
           },
           py::arg("decay"))
@@ -170,7 +176,7 @@ void bind_streaming_fd(py::module_& m) {
           [](Sketch& self, Array values, Array vectors) {
             const ArrayRef out = values.ref("values", DType::float64, true);
             const ArrayRef basis = vectors.ref("vectors", self.numbers, true);
-            py::gil_scoped_release release;
+            const ReleasedGil released;
             self.open(1).spectrum(out.shape.at(0), out.vector<double>(), reals(basis));
           },
           py::arg("values"), py::arg("vectors"))
@@ -178,7 +184,7 @@ void bind_streaming_fd(py::module_& m) {
           "certificate",
           [](Sketch& self, Array vector) {
             const double* v = self.vector(vector, false);
-            py::gil_scoped_release release;
+            const ReleasedGil released;
             return self.open(1).certificate(v);
           },
           py::arg("vector"));
@@ -201,7 +207,7 @@ void bind_streaming_fd(py::module_& m) {
              std::optional<Array> weights) {
             const Rows taken(rows, dtype, weights, is_complex(self.numbers), self.features);
             RandomOrder open = self.open(sketch);
-            py::gil_scoped_release release;
+            const ReleasedGil released;
             open.update(taken.in, taken.w.vector<double>());
           },
           py::arg("sketch"), py::arg("rows"), py::arg("dtype"), py::arg("weights").none(true))
@@ -210,7 +216,7 @@ void bind_streaming_fd(py::module_& m) {
           [](HeavyAndLight& self, Sketch& sketch, Array vector) {
             double* v = sketch.vector(vector, true);
             const RandomOrder open = self.open(sketch);
-            py::gil_scoped_release release;
+            const ReleasedGil released;
             return open.answer(v);
           },
           py::arg("sketch"), py::arg("vector"));

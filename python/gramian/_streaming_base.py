@@ -371,9 +371,10 @@ class StreamingEstimator(Parameters):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        # In memory of its own: rows are taken in place.
-        own = {} if self._state is None else {"_state": copied(self._state)}
-        return {k: v for k, v in vars(self).items() if k != "_results"} | own
+        kept = {k: v for k, v in vars(self).items() if k != "_results"}
+        if self._state is not None:
+            kept["_state"] = copied(self._state)  # rows are taken in place, perhaps meanwhile
+        return kept
 
     def nbytes_bound(self, max_batch: int) -> int:
         """Bytes that the estimator holds at most beside the caller's batches of `max_batch` rows.

@@ -7,6 +7,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from ._one_at_a_time import OneAtATime
+
 
 def same(one: Any, other: Any) -> bool:
     """Whether two values of a parameter mean the same: equal, or the same object.
@@ -36,7 +38,7 @@ def is_saved(value: Any) -> bool:
     return isinstance(value["parameters"], dict) and isinstance(value["state"], dict | None)
 
 
-class Parameters:
+class Parameters(OneAtATime):
     """Parameters are the constructor's arguments, attributes of the same names."""
 
     _state: Any = None

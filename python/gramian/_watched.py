@@ -49,6 +49,6 @@ def _hand_on(name: str, first: str, arguments: tuple[Any, ...], options: dict[st
                 f"{first} requires grad or is inside torch.func or torch.compile, where there is "
                 f"no {option}=; leave it out, or pass {first}.detach()"
             )
-    if name not in functions:
+    if is_compiling is None:  # or another thread is half-way through this import
         importlib.import_module(f"{__package__}.torch")
     return functions[name](*arguments, **options)

@@ -27,7 +27,8 @@ class Context {
   int size() const { return 1 + static_cast<int>(workers_.size()); }
 
   /// fn(task, slot) for every task in [0, tasks), slot < size() telling the threads apart.
-  /// Tasks are taken in order, each by the next free thread. Returns when all are done.
+  /// Tasks are taken in order, each by the next free thread. Returns when all are done. If one
+  /// throws, no further ones begin, and its exception (the first) is thrown on once all have ended.
   template <class F>
   void run(index_t tasks, F&& fn) {
     run_erased(

@@ -1,0 +1,331 @@
+"""Many Python threads at once: every function, shared estimators, first calls, shutdown."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import pickle
+import sys
+import sysconfig
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import gramian as gm
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.thread_unsafe  # each makes threads of its own
+
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+
+
+def at_once(tasks):
+    """Results of the tasks, each in a thread of its own, all let go at the same moment."""
+    start = threading.Barrier(len(tasks))
+
+    def run(task):
+        start.wait()
+        return task()
+
+    with ThreadPoolExecutor(len(tasks)) as pool:
+        return [future.result() for future in [pool.submit(run, task) for task in tasks]]
+
+
+def arrays(result):
+    """All that a result holds, as bytes."""
+    if isinstance(result, np.ndarray):
+        return result.tobytes()
+    if isinstance(result, tuple | list):
+        return tuple(map(arrays, result))
+    if hasattr(result, "__dataclass_fields__"):
+        return tuple(arrays(getattr(result, name)) for name in result.__dataclass_fields__)
+    return repr(result)
+
+
+def streamed(estimator, rows):
+    for batch in np.array_split(rows, 5):
+        estimator.partial_fit(batch)
+    return estimator.components_, estimator.certificate_, estimator.explained_variance_
+
+
+def functions():
+    """Every public function of arrays, as name -> (call, input)."""
+    rng = np.random.default_rng(0)
+    one = rng.standard_normal((40, 30))
+    large = rng.standard_normal((300, 280)).astype("f4")
+    batch = rng.standard_normal((12, 20, 20)).astype("c8")
+    square = rng.standard_normal((60, 60))
+    spd = square @ square.T + 60 * np.eye(60)
+    weight = rng.standard_normal((6, 5, 3, 3))
+    rows = rng.standard_normal((700, 24))
+    z = rng.standard_normal((30, 6))
+    calls = {}
+    for name, x in (("one", one), ("large", large), ("batch", batch)):
+        calls |= {
+            f"newton_schulz {name}": (gm.newton_schulz, x),
+            f"polar {name}": (gm.polar, x),
+            f"spectral_clip {name}": (lambda a: gm.spectral_clip(a, 5.0), x),
+            f"gram_bound {name}": (gm.gram_bound, x),
+            f"spectral_norm {name}": (gm.spectral_norm, x),
+            f"spectral_norm_bounds {name}": (gm.spectral_norm_bounds, x),
+            f"stable_rank {name}": (gm.stable_rank, x),
+            f"rsvd {name}": (lambda a: gm.rsvd(a, 4, rng=0), x),
+        }
+    return calls | {
+        "matrix_sign": (gm.matrix_sign, square + square.T),
+        "inverse_root": (lambda a: gm.inverse_root(a, 4), spd),
+        "sqrt_psd": (gm.sqrt_psd, spd),
+        "nystrom_eigh": (lambda a: gm.nystrom_eigh(a, 5, rng=0), spd),
+        "range_finder": (lambda a: gm.range_finder(a, 6, rng=0), one),
+        "operator_norm_bounds": (lambda a: gm.operator_norm_bounds(
+            (lambda v: a @ v, lambda u: a.T @ u, a.shape, a.dtype), rng=0), one),
+        "conv": (lambda w: gm.conv_spectral_norm_bounds(w, input_size=8), weight),
+        "rsvd_partial": (lambda a: gm.rsvd_finish([gm.rsvd_partial(a, z, row_offset=0)]), one),
+        "compat": (lambda a: gm.compat.randomized_svd(a, 3, random_state=0), one),
+        "coefficients": (lambda _: gm.coefficients.lint(gm.coefficients.polar_express(1e-3, 6)),
+                         None),
+        "oja": (lambda x: streamed(gm.OjaTopEigenvector(24, rng=0), x), rows),
+        "block_oja": (lambda x: streamed(gm.BlockOja(24, 3, rng=0), x), rows),
+        "frequent_directions": (lambda x: streamed(gm.FrequentDirections(24, 6), x), rows),
+        "random_order": (lambda x: streamed(gm.RandomOrderTopEigenvector(24, rng=0), x), rows),
+    }  # fmt: skip
+
+
+@pytest.fixture
+def limit():
+    before = gm.get_num_threads()
+    yield
+    gm.set_num_threads(before)
+
+
+def test_every_function_from_eight_threads_while_the_limit_changes(limit):
+    """Inputs are shared, each call has its own results; they are the bits of serial calls."""
+    calls = functions()
+    gm.set_num_threads(1)
+    truth = {name: arrays(call(x)) for name, (call, x) in calls.items()}
+    stop = threading.Event()
+
+    def change():
+        for n in itertools.cycle((1, 4, 2, 8, 3)):
+            gm.set_num_threads(n)
+            if stop.wait(1e-3):
+                return
+
+    def work(turn):
+        order = list(calls)[turn:] + list(calls)[:turn]
+        found = {}
+        for name in order * 2:
+            call, x = calls[name]
+            found.setdefault(name, set()).add(arrays(call(x)))
+            with pytest.raises((TypeError, ValueError)):  # an error between the calls
+                gm.newton_schulz(np.full((3, 3), np.nan))
+        return found
+
+    changer = threading.Thread(target=change)
+    changer.start()
+    try:
+        results = at_once([lambda t=t: work(4 * t) for t in range(8)])
+    finally:
+        stop.set()
+        changer.join()
+    for found in results:
+        assert found.keys() == truth.keys()
+        for name, bits in found.items():
+            assert bits == {truth[name]}, name
+
+
+def test_results_of_threads_go_to_their_own_out():
+    xs = [np.random.default_rng(i).standard_normal((i + 1, 16, 12)) for i in range(8)]
+    outs = [np.empty_like(x) for x in xs]
+
+    def work(i):
+        for _ in range(20):
+            gm.newton_schulz(xs[i], out=outs[i])
+
+    at_once([lambda i=i: work(i) for i in range(8)])
+    for x, out in zip(xs, outs, strict=True):
+        assert out.tobytes() == gm.newton_schulz(x).tobytes()
+
+
+# ---- Estimators that threads share --------------------------------------------------------------
+
+ESTIMATORS = [
+    lambda: gm.OjaTopEigenvector(16, rng=0),
+    lambda: gm.BlockOja(16, 2, rng=0),
+    lambda: gm.FrequentDirections(16, 5),
+    lambda: gm.RandomOrderTopEigenvector(16, rng=0),
+]
+
+
+@pytest.mark.parametrize("make", ESTIMATORS)
+def test_an_estimator_takes_the_batches_of_many_threads_one_by_one(make):
+    """Batches are alike, so that their order does not matter: the bits are those of one thread."""
+    batch = np.random.default_rng(0).standard_normal((50, 16))
+    batch[:, 0] *= 9
+    serial = make()
+    for _ in range(8 * 30):
+        serial.partial_fit(batch)
+    shared = make()
+
+    def work():
+        for _ in range(30):
+            shared.partial_fit(batch)
+
+    at_once([work] * 8)
+    assert shared.n_samples_seen_ == 8 * 30 * 50
+    assert shared.components_.tobytes() == serial.components_.tobytes()
+    assert shared.certificate_ == serial.certificate_
+    assert shared.frobenius_squared_ == serial.frobenius_squared_
+
+
+@pytest.mark.parametrize("make", ESTIMATORS)
+def test_readers_see_the_state_between_two_batches(make):
+    """Reading, copying, pickling and forgetting, while others go on with rows."""
+    batch = np.zeros((48, 16))
+    batch[:, 3] = 2.0  # so that the sum of squares tells the number of rows
+    shared = make().partial_fit(batch)
+    stop = time.monotonic() + 0.5
+
+    def write():
+        while time.monotonic() < stop:
+            shared.partial_fit(batch)
+
+    def check(estimator):
+        state = estimator.state_dict()["state"]
+        assert state["n_samples"] % 48 == 0
+        other = make().load_state_dict(estimator.state_dict())
+        assert other.frobenius_squared_ == 4.0 * other.n_samples_seen_
+        assert abs(other.components_[0, 3]) == pytest.approx(1)
+
+    def read():
+        while time.monotonic() < stop:
+            check(shared)
+            check(copy.deepcopy(shared))
+            check(copy.copy(shared))
+            for protocol in (1, 5):
+                check(pickle.loads(pickle.dumps(shared, protocol)))
+            assert np.isfinite(shared.components_).all()
+
+    at_once([write] * 3 + [read] * 3)
+    check(shared)
+
+
+def test_a_copy_has_a_state_of_its_own():
+    first = gm.FrequentDirections(4, 2).partial_fit(np.eye(4))
+    second = copy.copy(first).partial_fit(np.eye(4))
+    assert (first.n_samples_seen_, second.n_samples_seen_) == (4, 8)
+    assert first.frobenius_squared_ == 4
+
+
+def test_sketches_merge_both_ways_at_once():
+    rng = np.random.default_rng(0)
+    a, b = (gm.FrequentDirections(10, 4).partial_fit(rng.standard_normal((60, 10))) for _ in "ab")
+    truth = {True: arrays(a.merge(b).sketch_), False: arrays(b.merge(other=a).sketch_)}
+
+    def work(forth):
+        first, second = (a, b) if forth else (b, a)
+        return {arrays(first.merge(other=second).sketch_) for _ in range(100)}
+
+    found = at_once([lambda forth=i % 2 == 0: work(forth) for i in range(8)])
+    for i, bits in enumerate(found):
+        assert bits == {truth[i % 2 == 0]}
+
+
+def test_failed_batches_leave_a_shared_estimator_as_it_is():
+    shared = gm.BlockOja(8, 2, rng=0).partial_fit(np.eye(8))
+    bad = np.full((3, 8), np.inf)
+
+    def work():
+        for _ in range(50):
+            with pytest.raises(ValueError, match="X"):
+                shared.partial_fit(bad)
+            shared.partial_fit(np.eye(8))
+
+    at_once([work] * 6)
+    assert shared.n_samples_seen_ == 8 * (1 + 6 * 50)
+    assert shared.frobenius_squared_ == 8 * (1 + 6 * 50)
+
+
+# ---- First calls, and the last ones -------------------------------------------------------------
+
+
+def test_first_calls_of_a_process_at_once(run_python):
+    """Import, choice of kernels, tables made at their first use, OpenBLAS: from all sides."""
+    code = """
+import threading, numpy as np
+x = np.random.default_rng(0).standard_normal((40, 30))
+spd = x.T @ x
+start, found, errors = threading.Barrier(12), [], []
+def work(i):
+    try:
+        start.wait()
+        import gramian as gm
+        calls = [lambda: gm.polar(x)[0], lambda: gm.inverse_root(spd, 4),
+                 lambda: gm.newton_schulz(x), lambda: gm.spectral_norm(x),
+                 lambda: gm.nystrom_eigh(spd, 3, rng=0)[0],
+                 lambda: gm.FrequentDirections(30, 4).partial_fit(x).sketch_]
+        k = i % len(calls)
+        found.append((k, np.asarray(calls[k]()).tobytes()))
+    except BaseException as error:
+        errors.append(error)
+threads = [threading.Thread(target=work, args=(i,)) for i in range(12)]
+for t in threads: t.start()
+for t in threads: t.join()
+print(errors or "", len(found), len(set(found)))
+"""
+    for _ in range(2):
+        assert run_python(code).split() == ["12", "6"]
+
+
+def test_no_function_is_handed_on_before_gramian_torch_is_whole(run_python):
+    """A thread that comes while another imports gramian.torch waits for the end of the import."""
+    pytest.importorskip("torch")
+    code = """
+import importlib, importlib.abc, sys, threading, torch, gramian as gm
+half_way, looked_up, whole = threading.Event(), threading.Event(), []
+class Functions(dict):
+    def __getitem__(self, name):
+        whole.append(gm._watched.is_compiling is not None)
+        looked_up.set()
+        return super().__getitem__(name)
+gm._watched.functions = Functions()
+class Slow(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name == "gramian.torch._rsvd":  # the last; all others have been registered
+            half_way.set()
+            looked_up.wait(0.5)
+sys.meta_path.insert(0, Slow())
+importer = threading.Thread(target=lambda: importlib.import_module("gramian.torch"))
+importer.start()
+half_way.wait()
+gm._watched._hand_on("spectral_norm", "a", (torch.eye(3),), {})  # as for a watched tensor
+importer.join()
+print(whole)
+"""
+    assert run_python(code, timeout=300).strip() == "[True]"
+
+
+def test_daemon_threads_do_not_disturb_the_end_of_a_process(run_python):
+    """Kernels that return while the interpreter shuts down: run_python wants exit code 0."""
+    code = """
+import threading, time, numpy as np, gramian as gm
+x = np.random.default_rng(0).standard_normal((40, 30))
+spd = x.T @ x
+sketch = gm.FrequentDirections(30, 4)
+def spin(call):
+    while True:
+        call()
+for call in (lambda: gm.polar(x), lambda: gm.rsvd(x, 3, rng=0), lambda: gm.inverse_root(spd, 4),
+             lambda: sketch.partial_fit(x)):
+    threading.Thread(target=spin, args=(call,), daemon=True).start()
+time.sleep(0.05)
+print("end")
+"""
+    for _ in range(3):
+        assert run_python(code).strip() == "end"
+
+
+@pytest.mark.skipif(not FREE_THREADED, reason="needs a free-threaded interpreter (python3.14t)")
+def test_the_gil_stays_off():
+    assert not sys._is_gil_enabled()
