@@ -94,11 +94,12 @@ bool IteratedRoot<T>::iterate(Context& ctx, const Products& products, const Root
   const bool rational = !small_;
   double top = 0;
   double lower = assumed_lower;
-  if (task.ridge > 0 || task.wants_figures || !small_) {
+  // For float32 an error of 1e-6 in lambda_1 is below that of the result, for any ridge.
+  const double close = task.stored_roundoff > 0x1p-30 ? 0x1p-20 : 2 * u;
+  // Whether figures are wanted decides nothing here: the result has the same bits with them.
+  if (task.ridge > 0 || !small_) {
     SpectrumEnds<T> ends(ctx, view, rest);
-    const bool accurate = task.ridge > 0 || task.wants_figures;
-    // For float32 an error of 1e-6 in lambda_1 is below that of the result, for any ridge.
-    const double close = task.stored_roundoff > 0x1p-30 ? 0x1p-20 : 2 * u;
+    const bool accurate = task.ridge > 0;
     ends.advance(accurate ? close : 1.0 / 64, accurate && small_ ? 8 : 24);
     figures.largest = ends.largest();
     const R shift = static_cast<R>(task.ridge * figures.largest);
@@ -137,11 +138,23 @@ bool IteratedRoot<T>::iterate(Context& ctx, const Products& products, const Root
   figures.steps = result.steps;
   if (!result.converged) return false;
 
-  if (task.wants_figures || result.top / result.floor > most_condition) {
+  if (result.top / result.floor > most_condition) {
     SpectrumEnds<T> ends(ctx, iteration.view(x), rest);
     ends.advance(1.0 / 64, 8);
-    figures.condition = std::max(1.0, result.top * std::pow(ends.largest(), p));
-    if (!(figures.condition <= most_condition)) return false;
+    if (!(result.top * std::pow(ends.largest(), p) <= most_condition)) return false;
+  }
+  if (task.wants_figures) {
+    // Ritz values lie within the spectrum: either estimate of the condition number is from below.
+    SpectrumEnds<T> ends(ctx, iteration.view(a), rest);
+    ends.advance(close, 24);
+    const double largest = ends.largest();
+    const double smallest = ends.smallest();
+    if (!(task.ridge > 0)) figures.largest = largest;
+    SpectrumEnds<T> ends_of_inverse(ctx, iteration.view(x), rest);
+    ends_of_inverse.advance(1 / (64.0 * p), 32);
+    const double by_inverse = largest * std::pow(ends_of_inverse.largest(), p);
+    figures.condition = std::max(
+        {1.0, by_inverse, smallest > 0 ? std::min(largest / smallest, 2 * by_inverse) : 0});
   }
   inverse_ = iteration.view(x);
   if (task.square_root) {

@@ -83,7 +83,7 @@ class Polar {
     };
     load();
     const MatrixView<T> w = matrix.factor(ctx, goal_, load, report);
-    if (order_ > 0) {
+    if (order_ > 0 && !hermitian_in_place(ctx, w, x, exponent, p_[b], matrix.scratch())) {
       load();
       const MatrixView<T> h = row_major(square, order_, order_);
       hermitian_cross<T>(ctx, w, matrix.input_view(), short_ ? Side::right : Side::left, {}, h,
@@ -95,6 +95,24 @@ class Polar {
       const MatrixView<T> rounded = matrix.input();
       scale_into<S, T>(ctx, u, 0, rounded);
       report.residual = matrix.measure(ctx, rounded, report.rank);
+    }
+  }
+
+  /// P from the matrix as it was given, straight to where it is wanted: without the scale, which
+  /// changes no bit unless entries under- or overflow. False where that is not possible.
+  bool hermitian_in_place(Context& ctx, MatrixView<T> w, MatrixView<const S> x, int exponent,
+                          MatrixView<S> p, Workspace scratch) const {
+    if constexpr (std::is_same_v<S, T>) {
+      constexpr int most = std::numeric_limits<real_t<T>>::max_exponent / 4;
+      const bool turned = wide_ && is_complex_v<T>;  // the conjugate is wanted
+      if (goal_.hermitian || turned || std::abs(exponent) > most || p.col_stride != 1 ||
+          p.row_stride < order_)
+        return false;
+      hermitian_cross<T>(ctx, w, x, short_ ? Side::right : Side::left, {}, p, scratch);
+      return true;
+    } else {
+      (void)ctx, (void)w, (void)x, (void)exponent, (void)p, (void)scratch;
+      return false;
     }
   }
 

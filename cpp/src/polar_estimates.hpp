@@ -6,6 +6,7 @@
 #include <complex>
 #include <vector>
 
+#include "blas.hpp"
 #include "gramian/start_vector.hpp"
 #include "polar_lapack.hpp"
 #include "thin.hpp"
@@ -47,6 +48,71 @@ double largest_eigenvalue(const T* h, index_t m, index_t ld, double* room) {
     std::swap(v, y);
   }
   return std::sqrt(growth);
+}
+
+/// y <- beta y + A x, or A^H x, for rows x cols of A.
+template <class T>
+void gemv(bool adjoint, index_t rows, index_t cols, const T* a, index_t lda, const T* x, T beta,
+          T* y) {
+  const auto op = !adjoint ? CblasNoTrans : is_complex_v<T> ? CblasConjTrans : CblasTrans;
+  const int m = static_cast<int>(rows);
+  const int n = static_cast<int>(cols);
+  const int ld = static_cast<int>(lda);
+  const T one = 1;
+  if constexpr (std::is_same_v<T, float>)
+    GRAMIAN_BLAS(cblas_sgemv)(CblasRowMajor, op, m, n, one, a, ld, x, 1, beta, y, 1);
+  else if constexpr (std::is_same_v<T, double>)
+    GRAMIAN_BLAS(cblas_dgemv)(CblasRowMajor, op, m, n, one, a, ld, x, 1, beta, y, 1);
+  else if constexpr (std::is_same_v<T, std::complex<float>>)
+    GRAMIAN_BLAS(cblas_cgemv)(CblasRowMajor, op, m, n, &one, a, ld, x, 1, &beta, y, 1);
+  else
+    GRAMIAN_BLAS(cblas_zgemv)(CblasRowMajor, op, m, n, &one, a, ld, x, 1, &beta, y, 1);
+}
+
+/// What powers of X^H X tell without its being formed.
+struct PowerEstimate {
+  double largest;  // of the singular values, from below
+  double width;    // ||(X^H X / tau - I) v|| for a random v, tau the mean eigenvalue: in the mean
+                   // over v it is ||X^H X / tau - I||_F
+};
+
+/// Of a square X of Frobenius norm `norm`, rows ld apart. room: 4 ld doubles.
+template <class T>
+PowerEstimate power_estimate(const T* x, index_t m, index_t ld, double norm, double* room) {
+  T* v = reinterpret_cast<T*>(room);
+  T* w = reinterpret_cast<T*>(room + 2 * ld);
+  const double mean = norm * norm / static_cast<double>(m);
+  const auto size = [m](const T* of) {
+    double sum = 0;
+    for (index_t i = 0; i < m; ++i) sum += squared(of[i]);
+    return std::sqrt(sum);
+  };
+  for (index_t i = 0; i < m; ++i)
+    v[i] = static_cast<real_t<T>>(std::sqrt(3.0) * random_entry(5, static_cast<std::uint64_t>(i)));
+  PowerEstimate estimate{};
+  for (int round = 0; round < 6; ++round) {
+    const double before = size(v);
+    if (!(before > 0)) break;
+    // X a few rows at a time, which stay in cache for both products.
+    constexpr index_t band = 64;
+    T y[band];
+    std::fill_n(w, m, T{});
+    for (index_t i = 0; i < m; i += band) {
+      const index_t rows = std::min(band, m - i);
+      gemv<T>(false, rows, m, x + i * ld, ld, v, T(0), y);
+      gemv<T>(true, rows, m, x + i * ld, ld, y, T(1), w);
+    }
+    if (round == 0) {
+      double sum = 0;
+      for (index_t i = 0; i < m; ++i)
+        sum += squared(w[i] * static_cast<real_t<T>>(1 / mean) - v[i]);
+      estimate.width = std::sqrt(sum);
+    }
+    const double after = size(w);
+    estimate.largest = std::sqrt(after / before);
+    for (index_t i = 0; i < m; ++i) v[i] = w[i] * static_cast<real_t<T>>(1 / after);
+  }
+  return estimate;
 }
 
 /// K v and K^H v for an upper triangular K, rows ld apart.

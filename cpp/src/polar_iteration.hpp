@@ -44,6 +44,60 @@ bool invert_gram(const SmallProducts<R>& products, R* a) {
   return inverse_whole(a, products.m, products.mp);
 }
 
+/// Whether there are steps of higher degree, which take one more square of room.
+template <class R>
+constexpr bool has_octic(const SmallProducts<R>&) {
+  return false;
+}
+template <class T>
+constexpr bool has_octic(const GeneralProducts<T>&) {
+  return true;
+}
+
+/// p <- about (G / s2)^(-1/2), of eigenvalues of G within s2 [1 - r, 1 + r]. g, q and what apply
+/// packs into are used up.
+template <class R>
+void octic(const SmallProducts<R>&, R*, R*, R*, double, double,
+           const polar_plan::InverseSquareRoot&) {}
+template <class T>
+void octic(const GeneralProducts<T>& products, T* g, T* p, T* q, double s2, double r,
+           const polar_plan::InverseSquareRoot& f) {
+  using R = real_t<T>;
+  const index_t m = products.m;
+  Workspace packed = products.for_s;
+  T* z = packed.take<T>(m * m);
+  const auto rows = [&](const auto& row) {
+    constexpr index_t band = 32;
+    products.ctx.run((m + band - 1) / band, [&](index_t block, int) {
+      for (index_t i = block * band; i < std::min(m, (block + 1) * band); ++i) row(i, i * m);
+    });
+  };
+  rows([&](index_t i, index_t first) {
+    const R factor = static_cast<R>(-1 / (s2 * r));
+    for (index_t e = first; e < first + m; ++e) g[e] *= factor;
+    g[first + i] += static_cast<R>(1 / r);
+  });
+  products.product(g, g, p, 1.0);
+  rows([&](index_t, index_t first) {
+    const R a = static_cast<R>(f.a);
+    for (index_t e = first; e < first + m; ++e) z[e] = p[e] + a * g[e];
+  });
+  products.product(p, z, q, 1.0);
+  rows([&](index_t, index_t first) {
+    const R b1 = static_cast<R>(f.b1), b2 = static_cast<R>(f.b2), b3 = static_cast<R>(f.b3);
+    const R d2 = static_cast<R>(f.d2), d1 = static_cast<R>(f.d1), d0 = static_cast<R>(f.d0);
+    for (index_t e = first; e < first + m; ++e) {
+      const T t = g[e];
+      const T y1 = p[e];
+      const T y2 = q[e];
+      z[e] = y2 + b1 * y1 + b2 * t;
+      q[e] = y2 + b3 * y1;
+      g[e] = d2 * y2 + d1 * y1 + d0 * t;
+    }
+  });
+  products.product(z, q, p, f.scale, 1.0, g, f.c);
+}
+
 template <class Products>
 class PolarIteration {
  public:
@@ -101,7 +155,18 @@ class PolarIteration {
     p_.apply_to_x(p, 1 / upper);
     ++steps_;
     p_.gram_into(g);
-    return standard_from(g, p, 1.0, polar_plan::steps(h.mapped), defect(g), false);
+    if (!has_octic(p_))
+      return standard_from(g, p, 1.0, polar_plan::steps(h.mapped), defect(g), false);
+    // All at once from here: 3 products, where two quintic steps take 4.
+    const double least = h.mapped * h.mapped;
+    const double s2 = (1 + least) / 2;
+    const double r = std::max((1 - least) / (1 + least), polar_plan::octic_from);
+    const auto f = polar_plan::inverse_square_root(r);
+    octic(p_, g, p, spare, s2, r, f);
+    p_.apply_to_x(p, 1 / std::sqrt(s2));
+    ++steps_;
+    p_.gram_into(g);
+    return standard_from(g, p, 1.0, {}, defect(g), false, f.defect);
   }
 
   /// The same where the spread d is under 1/2: X / tau^(1/2) is near enough for Taylor's rows.
@@ -131,7 +196,7 @@ class PolarIteration {
     bool squared = true;
     for (std::size_t t = 0;; ++t) {
       const double scale = t == 0 ? s : 1.0;
-      const double next = polynomial(g, p, scale, table, t, e, squared, enough);
+      const double next = polynomial(g, p, scale, table, t, e, squared, enough, unknown);
       squared = false;
       if (t == 0) {
         p_.product(g, p, spare, 1 / s / s);
@@ -218,19 +283,21 @@ class PolarIteration {
   }
 
   /// p <- the polynomial of step t in G / s^2, where ||I - G/s^2||_F is e: the table's row, or
-  /// Taylor's of degree 5 or, where that reaches `enough`, 3. `squared`: p holds G^2. Returns a
-  /// bound on the next e.
+  /// Taylor's of degree 5 or, where that reaches `enough`, 3. `squared`: p holds G^2. `largest`:
+  /// the 2-norm of I - G/s^2 as far as it is known, where e is the Frobenius norm. Returns a bound
+  /// on the next e.
   double polynomial(T* g, T* p, double s, std::span<const polar_plan::Step> table, std::size_t t,
-                    double e, bool squared, double enough) {
+                    double e, bool squared, double enough, double largest) {
     ++steps_;
+    largest = std::min(largest, e);
     const double s2 = s * s;
-    const double cubic = 0.75 * e * e + 0.25 * e * e * e;
+    const double cubic = (0.75 + 0.25 * largest) * largest * e;
     if (cubic <= enough) {
       affine(g, p, 1.5, -0.5 / s2);
       return cubic;
     }
     // I - Y^2 after the step is E^3 (5/8 + O(E)) with E = I - G/s^2, at most E^3 for |E| <= 1/2.
-    const double taylor = e <= 0.5 ? e * e * e : unknown;
+    const double taylor = e <= 0.5 ? e * largest * largest : unknown;
     Row row{15.0 / 8.0, -10.0 / 8.0, 3.0 / 8.0};
     double next = taylor;
     if (t < table.size()) {
@@ -247,19 +314,36 @@ class PolarIteration {
     return next;
   }
 
+  /// What may be left of one eigenvalue of I - G, where aim is left of all.
+  double each() const { return aim_ / std::sqrt(static_cast<double>(p_.m)); }
+
+  /// Whether I - G is spread over all directions, as rounding is. In one that has most of X it
+  /// would cost X - U P more than the tolerance.
+  bool even(T* g) const {
+    const index_t ld = p_.stride();
+    for (index_t i = 0; i < p_.m; ++i) g[i * ld + i] -= R(1);
+    const double largest = largest_eigenvalue(g, p_.m, ld, room_);
+    for (index_t i = 0; i < p_.m; ++i) g[i * ld + i] += R(1);
+    return !(largest > each());
+  }
+
   bool standard_from(T* g, T* p, double s, std::span<const polar_plan::Step> table, double e,
-                     bool squared) {
+                     bool squared, double largest = unknown) {
     double before = unknown;
+    bool certain = false;
     for (std::size_t t = 0;; ++t) {
       residual_ = e;
       if (std::isnan(e) || (t > 0 && !std::isfinite(e))) return false;
       if (t > 0 || s == 1.0) {
-        if (e <= aim_) return true;
+        if (e <= aim_ && (certain || even(g))) return true;
         // Where steps gain no more, rounding is what is left.
         if (e > before / 4 && t >= table.size()) return e <= accept_;
         if (steps_ >= polar_plan::most_steps) return e <= accept_;
       }
-      polynomial(g, p, s, table, t, e, squared, aim_ / 4);
+      polynomial(g, p, s, table, t, e, squared, aim_ / 4, largest);
+      largest = unknown;
+      // By Taylor's bound, and not by a table's, which rests on estimates of the spectrum.
+      certain = e <= 0.1 && e * e <= each();
       squared = false;
       p_.apply_to_x(p, 1 / s);
       s = 1.0;

@@ -210,6 +210,17 @@ class PolarMatrix {
     const auto tall = [&](auto& products) -> Outcome {
       PolarIteration iteration(products, aim_, accept_, partial_ + rows_);
       T* const* s = squares_;
+      if (n_ == m_ && !small_) {
+        // A Gram matrix costs more than all that it would tell of a matrix far from orthogonal.
+        const auto x = products.current();
+        const double norm = products.norm_of_x();
+        const auto power = power_estimate<T>(x.data, m_, x.row_stride, norm, partial_ + rows_);
+        if (power.width > 2) {
+          report.method = PolarMethod::newton;
+          return newton(products, iteration, goal, std::min(norm, 1.1 * power.largest), w, report,
+                        ratio);
+        }
+      }
       products.gram_into(s[0]);
       const auto spread = iteration.spread(s[0]);
       bool good = false;
@@ -238,7 +249,8 @@ class PolarMatrix {
     if (outcome != Outcome::done) return outcome;
     // The inverse of a very ill-conditioned matrix may be good from one side only: what then comes
     // out is unitary and not the polar factor, and W^H X is not Hermitian.
-    if (ratio < 1e-4 && !looks_hermitian(reload, w)) return failed(goal);
+    // In few dimensions there is less room.
+    if (ratio < (m_ <= 64 ? 1e-2 : 1e-4) && !looks_hermitian(reload, w)) return failed(goal);
     return Outcome::done;
   }
 
@@ -289,6 +301,12 @@ class PolarMatrix {
     MatrixView<T> factor{};
     const Outcome outcome = with_products(ctx, r, squares_[2], m_, [&](auto& products) {
       PolarIteration iteration(products, aim_ / 2, accept_, partial_ + rows_);
+      if (!small_) {
+        const double norm = products.norm_of_x();
+        const auto power = power_estimate<T>(r, m_, ld_, norm, partial_ + rows_);
+        return newton(products, iteration, goal, std::min(norm, 1.1 * power.largest), factor,
+                      report, ratio);
+      }
       products.gram_into(squares_[0]);
       const auto spread = iteration.spread(squares_[0]);
       const double upper = iteration.largest(squares_[0], spread.upper);
@@ -364,9 +382,8 @@ class PolarMatrix {
     }
     double norm = 0;
     for (const D& v : skew) norm += squared(v);
-    // Measured: up to 5 sqrt(m) u ||Y||_F, an SVD's 2.
-    return std::sqrt(norm) <=
-           (64 + 32 * std::sqrt(static_cast<double>(m_))) * u * std::sqrt(squares);
+    // Measured: up to 5 sqrt(m) u ||Y||_F, an SVD's 2. Half of it is missing from Y - W P.
+    return std::sqrt(norm) <= (8 + 8 * std::sqrt(static_cast<double>(m_))) * u * std::sqrt(squares);
   }
 
   index_t n_, m_;  // long and short side

@@ -3,6 +3,7 @@
 #include <array>
 #include <cmath>
 #include <mutex>
+#include <numbers>
 
 #include "gramian/dtype.hpp"
 #include "gramian/polar.hpp"
@@ -76,6 +77,52 @@ Halley halley(double lower) {
   const double b = (a - 1) * (a - 1) / 4;
   const double c = a + b - 1;
   return {a, b, c, lower * (a + b * l2) / (1 + c * l2)};
+}
+
+InverseSquareRoot inverse_square_root(double r) {
+  constexpr int degree = 8;
+  constexpr int points = 48;
+  std::array<double, 2 * degree + 1> chebyshev{};
+  for (int i = 0; i < points; ++i) {
+    const double angle = std::numbers::pi * (i + 0.5) / points;
+    const double value = 1 / std::sqrt(1 - r * std::cos(angle));
+    for (std::size_t k = 0; k < chebyshev.size(); ++k)
+      chebyshev[k] +=
+          (k == 0 ? 1.0 : 2.0) / points * value * std::cos(static_cast<double>(k) * angle);
+  }
+  // To powers of t, T_(k+1) = 2 t T_k - T_(k-1).
+  std::array<double, degree + 1> c{};
+  std::array<double, degree + 1> before{};
+  std::array<double, degree + 1> now{1.0};
+  for (std::size_t k = 0; k <= degree; ++k) {
+    for (std::size_t i = 0; i <= k; ++i) c[i] += chebyshev[k] * now[i];
+    std::array<double, degree + 1> next{};
+    for (std::size_t i = 0; i <= degree; ++i)
+      next[i] = (i > 0 ? (k == 0 ? 1.0 : 2.0) * now[i - 1] : 0.0) - before[i];
+    before = now;
+    now = next;
+  }
+  double cut = 0;
+  for (std::size_t k = degree + 1; k < chebyshev.size(); ++k) cut += std::abs(chebyshev[k]);
+
+  // Comparing coefficients leaves a quadratic for b3, whose discriminant is positive: checked for
+  // r in [0.02, 0.6]. Its other root has larger b, which would round more.
+  InverseSquareRoot p{};
+  p.scale = c[8];
+  p.a = c[7] / (2 * c[8]);
+  const double sum = c[6] / c[8] - p.a * p.a;  // b1 + b3
+  p.b2 = c[5] / c[8] - p.a * sum;
+  const double linear = p.scale * (sum - p.b2 / p.a);
+  const double constant = p.scale * p.a * p.b2 + c[3] / p.a - c[4];
+  const double root = std::sqrt(std::max(0.0, linear * linear + 4 * p.scale * constant));
+  p.b3 = (linear + root) / (2 * p.scale);
+  p.b1 = sum - p.b3;
+  p.d2 = (c[3] - p.scale * p.b2 * p.b3) / p.a;
+  p.d1 = c[2];
+  p.d0 = c[1];
+  p.c = c[0];
+  p.defect = 3 * cut + 0x1p-50;  // (1 - r t) (2 f + cut) <= 2 (1 + r)^(1/2) + ...
+  return p;
 }
 
 }  // namespace polar_plan

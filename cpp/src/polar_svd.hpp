@@ -2,7 +2,11 @@
 // which singular values lie above the cutoff, and give the partial isometry of those.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
+#include <utility>
+#include <vector>
 
 #include "small_lapack.hpp"
 
@@ -36,6 +40,78 @@ SmallSvd<D> careful_svd(Small<D> a) {
   } else {
     GRAMIAN_LAPACK(dgesvd)("A", "A", &n, &n, a.data(), &n, out.s.data(), out.vh.data(), &n,
                            out.u.data(), &n, work.data(), &lwork, &info, 1, 1);
+  }
+  return out;
+}
+
+// Below these orders rounding of LAPACK's is above what the tolerance has room for in double: at
+// all, and where a value is near the cutoff. Above the second it takes too long.
+inline constexpr index_t rotated_below = 17;
+inline constexpr index_t rotated_near_cutoff = 65;
+
+/// As small_svd, by Jacobi's rotations of columns in long double, which next to LAPACK's double is
+/// exact where it is longer. Columns of u with s = 0 are zero.
+template <class D>
+SmallSvd<D> rotated_svd(const Small<D>& a) {
+  using L = std::conditional_t<is_complex_v<D>, std::complex<long double>, long double>;
+  const auto n = static_cast<std::size_t>(a.rows);
+  const auto conj = [](const L& v) {
+    if constexpr (is_complex_v<D>)
+      return std::conj(v);
+    else
+      return v;
+  };
+  std::vector<L> x(n * n);  // columns one after the other
+  std::vector<L> v(n * n, L(0));
+  for (std::size_t j = 0; j < n; ++j) {
+    v[j * n + j] = L(1);
+    for (std::size_t i = 0; i < n; ++i) x[j * n + i] = static_cast<L>(a.data()[i * n + j]);
+  }
+  const auto dot = [&](std::size_t p, std::size_t q) {
+    L sum(0);
+    for (std::size_t i = 0; i < n; ++i) sum += conj(x[p * n + i]) * x[q * n + i];
+    return sum;
+  };
+  constexpr long double enough = 8 * std::numeric_limits<long double>::epsilon();
+  constexpr int most_sweeps = 40;
+  bool turned = true;
+  for (int sweep = 0; sweep < most_sweeps && turned; ++sweep) {
+    turned = false;
+    for (std::size_t p = 0; p < n; ++p)
+      for (std::size_t q = p + 1; q < n; ++q) {
+        const long double alpha = std::real(dot(p, p));
+        const long double beta = std::real(dot(q, q));
+        const L gamma = dot(p, q);
+        const long double size = std::abs(gamma);
+        if (!(size > enough * std::sqrt(alpha) * std::sqrt(beta)) || size == 0) continue;
+        turned = true;
+        const L phase = gamma / size;
+        const long double zeta = (beta - alpha) / (2 * size);
+        const long double t =
+            (zeta >= 0 ? 1.0L : -1.0L) / (std::abs(zeta) + std::hypot(1.0L, zeta));
+        const long double c = 1 / std::sqrt(1 + t * t);
+        const long double s = c * t;
+        for (auto* m : {&x, &v})
+          for (std::size_t i = 0; i < n; ++i) {
+            const L left = (*m)[p * n + i];
+            const L right = conj(phase) * (*m)[q * n + i];
+            (*m)[p * n + i] = c * left - s * right;
+            (*m)[q * n + i] = s * left + c * right;
+          }
+      }
+  }
+  std::vector<std::pair<long double, std::size_t>> order(n);
+  for (std::size_t j = 0; j < n; ++j) order[j] = {-std::sqrt(std::real(dot(j, j))), j};
+  std::sort(order.begin(), order.end());
+  SmallSvd<D> out{Small<D>(a.rows, a.rows), std::vector<double>(n), Small<D>(a.rows, a.rows)};
+  for (std::size_t k = 0; k < n; ++k) {
+    const long double s = -order[k].first;
+    const std::size_t j = order[k].second;
+    out.s[k] = static_cast<double>(s);
+    for (std::size_t i = 0; i < n; ++i) {
+      out.u.data()[i * n + k] = s > 0 ? static_cast<D>(x[j * n + i] / s) : D(0);
+      out.vh.data()[k * n + i] = static_cast<D>(conj(v[j * n + i]));
+    }
   }
   return out;
 }
@@ -78,17 +154,11 @@ struct SquareInDouble {
   }
 };
 
-/// W <- sum of f(sigma_i, sigma_1) u_i v_i^H for a tall Y, up to the first i where f is 0; returns
-/// the number of terms. With a cutoff, singular values near to it are found with care.
+/// W <- the decomposed matrix with f(sigma_i, sigma_1) for its singular values, as below.
 template <class T, class F>
-index_t function_by_svd(MatrixView<const T> y, double cutoff, const F& f, MatrixView<T> w) {
-  SquareInDouble<T> decomposed(y);
-  auto svd = small_svd(decomposed.square);
-  const bool near = std::any_of(svd.s.begin(), svd.s.end(), [&](double s) {
-    return s > cutoff / 4 * svd.s[0] && s < (cutoff + 0x1p-43) * svd.s[0];
-  });
-  if (cutoff > 0 && near) svd = careful_svd(std::move(decomposed.square));
-  const index_t m = y.cols;
+index_t put_function(const SquareInDouble<T>& decomposed, SmallSvd<wide_t<T>> svd, const F& f,
+                     MatrixView<T> w) {
+  const index_t m = w.cols;
   index_t rank = 0;
   for (; rank < m; ++rank) {
     const double value = f(svd.s[static_cast<std::size_t>(rank)], svd.s[0]);
@@ -97,6 +167,28 @@ index_t function_by_svd(MatrixView<const T> y, double cutoff, const F& f, Matrix
   }
   decomposed.put(svd.u, svd.vh, rank, w);
   return rank;
+}
+
+/// W <- sum of f(sigma_i, sigma_1) u_i v_i^H for a tall Y, up to the first i where f is 0; returns
+/// the number of terms. With a cutoff, singular values near to it are found with care.
+template <class T, class F>
+index_t function_by_svd(MatrixView<const T> y, double cutoff, const F& f, MatrixView<T> w) {
+  SquareInDouble<T> decomposed(y);
+  constexpr bool in_double = std::is_same_v<real_t<T>, double>;
+  if (in_double && cutoff > 0 && y.cols < rotated_below)
+    return put_function(decomposed, rotated_svd(decomposed.square), f, w);
+  auto svd = small_svd(decomposed.square);
+  const bool near = std::any_of(svd.s.begin(), svd.s.end(), [&](double s) {
+    return s > cutoff / 4 * svd.s[0] && s < (cutoff + 0x1p-43) * svd.s[0];
+  });
+  // Divide and conquer was seen to return NaN for finite input with values next to rounding.
+  double sum = 0;
+  for (index_t i = 0; i < y.cols * y.cols; ++i)
+    sum += std::abs(svd.u.data()[i]) + std::abs(svd.vh.data()[i]);
+  if (cutoff > 0 && (near || !std::isfinite(sum)))
+    svd = in_double && y.cols < rotated_near_cutoff ? rotated_svd(decomposed.square)
+                                                    : careful_svd(decomposed.square);
+  return put_function(decomposed, std::move(svd), f, w);
 }
 
 /// The polar factor for singular values above `cutoff` sigma_1; returns their number.

@@ -122,12 +122,12 @@ def polar(
     conditioned and not square: Newton-Schulz steps with the minimax rows [1]_ for the interval, on
     :math:`G`, then on `x` until the residual is met. Square, or brought to a square by QR: Newton
     steps [2]_, each of which takes the square root of the condition number, down to 40, then from
-    order 96 a Halley step [4]_, then minimax steps. A singular value too near the cutoff, or a
-    result whose :math:`u^H x` is not Hermitian: an SVD, in double. Which it was is in
-    ``info.method``.
+    order 96 a Halley step [4]_ and a polynomial of degree 8, or minimax steps. A singular value too
+    near the cutoff, or a result whose :math:`u^H x` is not Hermitian: an SVD, in double. Which it
+    was is in ``info.method``.
 
     Cost in multiply-adds of one product :math:`x^H x` (:math:`m^2 n`): 9 to 14 for well conditioned
-    input far from square; about 22 where square, growing with the logarithm of the logarithm of the
+    input far from square; about 19 where square, growing with the logarithm of the logarithm of the
     condition number.
 
     On a GPU everything is computed in float64, whatever `x` holds: up to 64 rows or columns by

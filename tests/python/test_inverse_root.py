@@ -546,3 +546,41 @@ def test_a_ridge_may_lift_negative_eigenvalues_for_every_p(p):
     np.testing.assert_allclose(np.diag(x), np.array([1.1, 0.6, 0.05]) ** (-1 / p), rtol=1e-12)
     with pytest.raises(gm.ConvergenceError, match=r"not positive semidefinite: .* -5\.0e-02"):
         gm.inverse_root(a, p, ridge=0.04)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize("n", [1, 3, 17, 64, 140])
+def test_asking_for_figures_changes_no_bit(n, dtype):
+    rng = np.random.default_rng(n)
+    for kappa in (2.0, 1e3, 1e7):
+        g = rng.standard_normal((n, n)) + (
+            1j * rng.standard_normal((n, n)) if dtype[0] == "c" else 0
+        )
+        q = np.linalg.qr(g)[0]
+        a = ((q * np.geomspace(1, 1 / kappa, n)) @ q.conj().T).astype(dtype)
+        for p in (1, 2, 3, 8):
+            for ridge in (0.0, 1e-4):
+                try:
+                    x = gm.inverse_root(a, p, ridge=ridge)
+                except gm.ConvergenceError as error:
+                    x = error.best
+                try:
+                    y, _ = gm.inverse_root(a, p, ridge=ridge, return_info=True)
+                except gm.ConvergenceError as error:
+                    y = error.best
+                assert np.array_equal(x, y)
+
+
+@pytest.mark.parametrize("p", range(1, 9))
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_condition_number_is_told_for_every_root(dtype, p):
+    """From the p-th power of an estimate, which has p times its error."""
+    rng = np.random.default_rng(p)
+    for n in (2, 16, 40, 100):
+        for kappa in (3.0, 100.0, 2e3):
+            q = np.linalg.qr(rng.standard_normal((n, n)))[0]
+            rest = np.where(np.arange(n) < n // 2, 1.0, 1 / kappa)
+            for sigma in (np.geomspace(1, 1 / kappa, n), rest, rest[::-1].copy()):
+                a = ((q * sigma) @ q.T).astype(dtype)
+                info = gm.inverse_root(a, p, return_info=True)[1]
+                assert kappa / 1.05 <= info.condition <= 1.35 * kappa

@@ -378,3 +378,21 @@ def test_square_matrices_of_some_size_take_a_halley_step():
             assert np.linalg.norm(x - factor @ p) <= tol * np.linalg.norm(x)
         assert found[200] < found[64] or kappa == 10
         assert found[200] <= {10.0: 5, 1e3: 5, 1e6: 6}[kappa]
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("shape", [(5, 9), (40, 40), (130, 130), (60, 200)])
+def test_asking_for_more_changes_no_bit(shape, dtype):
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal(shape) + (1j * rng.standard_normal(shape) if dtype[0] == "c" else 0)
+    x = x.astype(dtype)
+    u, p = gm.polar(x)
+    told, q, _ = gm.polar(x, return_info=True)
+    assert np.array_equal(u, told)
+    assert np.array_equal(p, q)
+    assert np.array_equal(u, gm.polar(x, compute_hermitian=False))
+    # Where p cannot be written at once.
+    out = (np.empty_like(u), np.empty((*p.shape, 2), dtype)[..., 0])
+    gm.polar(x, out=out)
+    assert np.array_equal(u, out[0])
+    assert np.array_equal(p, out[1])

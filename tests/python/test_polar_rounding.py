@@ -46,3 +46,29 @@ def test_the_product_is_x_where_the_gram_form_ends(kappa, dtype):
             u, p = gm.polar(x)
             missing = np.linalg.norm(x.astype(np.longdouble) - u.astype(np.longdouble) @ p)
             assert missing <= default_tolerance(x) * np.linalg.norm(x.astype(float))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_the_product_is_x_next_to_the_cutoff(dtype):
+    """An SVD decides there; in few dimensions the tolerance has little room for its rounding."""
+    unit = reference.unit(np.dtype(dtype))
+    rng = np.random.default_rng(3)
+    cplx = dtype.startswith("c")
+    for n in (2, 3, 4, 8, 13, 16):
+        for rows in (n, n + 2):
+            a = []
+            for _ in range(40):
+                sigma = np.sort(10 ** rng.uniform(-3, 0, n))[::-1]
+                below = int(rng.integers(1, n))
+                sigma[-below:] = rows * unit * 10 ** rng.uniform(-1, 1.5, below)
+                sigma[0] = 1
+                left = matrices.orthonormal(rng, rows, n, cplx=cplx) * sigma
+                a.append(left @ matrices.orthonormal(rng, n, n, cplx=cplx).conj().T)
+            x = np.array(a).astype(dtype)
+            u, p, info = gm.polar(x, return_info=True)
+            wide = np.clongdouble if cplx else np.longdouble
+            missing = u.astype(wide) @ p.astype(wide) - x
+            for b in range(len(x)):
+                dropped = np.linalg.norm(reference.svd(x[b])[1][int(info.rank[b]) :])
+                allowed = default_tolerance(x[b]) * np.linalg.norm(x[b]) + dropped
+                assert np.sqrt((abs(missing[b]) ** 2).sum()) <= allowed

@@ -57,7 +57,7 @@ struct InverseRootOptions {
 /// Per-matrix figures, absent where there is no data; float64 for double precision, else float32.
 struct InverseRootInfo {
   ArrayRef residual;   // ||I - X^p B||_F / sqrt(n), B = A + ridge lambda_1 I; X as computed
-  ArrayRef condition;  // lambda_1(B) / lambda_n(B), to a few percent
+  ArrayRef condition;  // lambda_1(B) / lambda_n(B), to within a third
   ArrayRef largest;    // lambda_1(A)
 };
 

@@ -59,7 +59,7 @@ inline constexpr double newton_above_halley = 40.0;
 /// The Gram form's part of X - U P grows with the square of the condition number: from 7 on it was
 /// seen above the tolerance, at 17 seven times that. The estimates of both ends are together up to
 /// 1.6 times too far apart.
-inline constexpr double gram_form_below = 9.0;
+inline constexpr double gram_form_below = 7.0;
 
 /// spectral_clip works on G + c^2 I or on eigenvectors of G, with an error of u (sigma_1 / c)^2
 /// where an SVD has u sigma_1 / c, up to this sigma_1 / c.
@@ -78,6 +78,19 @@ struct Step {
 /// the Taylor rows take over. Tables exist for a grid of lower ends, whose next smaller one is
 /// taken.
 std::span<const Step> steps(double lower);
+
+/// (1 - r t)^(-1/2) for |t| <= 1 by a polynomial of degree 8, Chebyshev's expansion cut off, in
+/// three products (Sastre 2018):
+///   y1 = t^2,  y2 = y1 (y1 + a t),
+///   scale (y2 + b1 y1 + b2 t) (y2 + b3 y1) + d2 y2 + d1 y1 + d0 t + c.
+struct InverseSquareRoot {
+  double a, b1, b2, b3, scale, d2, d1, d0, c;
+  double defect;  // bounds |1 - (1 - r t) times the square of that|
+};
+
+/// For r from octic_from to 0.6; below that, too, but not more accurate.
+inline constexpr double octic_from = 0.05;
+InverseSquareRoot inverse_square_root(double r);
 
 }  // namespace polar_plan
 
