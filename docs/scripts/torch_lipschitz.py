@@ -135,7 +135,7 @@ def plot(record, bound):
     left.plot(record.certificates, color="#d55e00", label="certificate")
     left.plot(record.gains, color="#0072b2", label="largest gain seen")
     left.set(xlabel="step", ylabel="Lipschitz constant", ylim=(0, 1.1 * bound))
-    left.legend(loc="center right", frameon=False)
+    left.legend(loc="center right", bbox_to_anchor=(1, 0.72), frameon=False)
     right = left.twinx()
     right.plot(record.losses, color="#009e73", linewidth=0.8)
     right.set_ylabel("loss", color="#009e73")

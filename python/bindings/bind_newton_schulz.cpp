@@ -57,6 +57,32 @@ void bind_newton_schulz(py::module_& m) {
       py::arg("check_finite"), py::arg("residual").none(true) = py::none(),
       py::arg("norm_bound").none(true) = py::none(),
       "Fills out with the result for x; both are DLPack capsules of one shape and dtype.");
+
+  m.def(
+      "newton_schulz_derivative",
+      [](Array x, Array direction, Array out, const std::string& dtype, const PyTable& table,
+         const std::string& normalization, double bound, const std::string& method,
+         const std::vector<int>& restarts, bool double_precision, bool adjoint) {
+        const DType type = dtype_from_name(dtype);
+        const ArrayRef in = x.ref("x", type, false);
+        const ArrayRef along = direction.ref("direction", type, false);
+        const ArrayRef result = out.ref("out", type, true);
+        if (in.shape.size() < 2 || in.shape != result.shape || in.shape != along.shape)
+          throw py::value_error("x, direction and out must be matrices of one shape");
+        auto options =
+            to_options<NewtonSchulzOptions>(table, normalization, bound, method, restarts, false);
+        options.double_precision = double_precision;
+        Status status = Status::ok;
+        {
+          py::gil_scoped_release release;
+          status = newton_schulz_derivative(in, along, result, options, adjoint);
+        }
+        raise_for(status, "x");
+      },
+      py::arg("x"), py::arg("direction"), py::arg("out"), py::arg("dtype"), py::arg("table"),
+      py::arg("normalization"), py::arg("bound"), py::arg("method"), py::arg("restarts"),
+      py::arg("double_precision"), py::arg("adjoint"),
+      "Fills out with the derivative of newton_schulz in a direction, or its adjoint.");
 }
 
 }  // namespace gramian::python

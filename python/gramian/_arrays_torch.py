@@ -40,8 +40,8 @@ class Torch:
             raise TypeError(f"{name} is a torch tensor of layout {value.layout}; it must be dense")
         if _without_memory(value):
             raise WatchedTensor(
-                f"{name} is a torch tensor without memory of its own ({type(value).__name__}, or "
-                "one inside torch.func or torch.compile); it must be a plain tensor",
+                f"{name} is a torch tensor without memory of its own ({type(value).__name__}, on "
+                "the meta device or inside torch.func or torch.compile); it must be a plain tensor",
                 name,
             )
         if torch._C._len_torch_dispatch_stack():
@@ -57,11 +57,11 @@ class Torch:
                     f"{name} lies on torch device {value.device}; it must be cpu or cuda"
                 )
             device = ("cuda", value.get_device())
-        forward = torch.autograd.forward_ad
-        if forward.unpack_dual(value).tangent is not None:
-            raise TypeError(
+        if carries_tangent(value):
+            raise WatchedTensor(
                 f"{name} carries a forward-mode tangent, and this function defines no derivative "
-                f"for it; pass torch.autograd.forward_ad.unpack_dual({name}).primal"
+                f"for it; pass torch.autograd.forward_ad.unpack_dual({name}).primal",
+                name,
             )
         if value.requires_grad and torch.is_grad_enabled():
             raise WatchedTensor(
@@ -150,12 +150,20 @@ def is_watched(value: Any) -> bool:
         (value.requires_grad and torch.is_grad_enabled())
         or torch._C._len_torch_dispatch_stack()
         or _without_memory(value)
+        or carries_tangent(value)
     )
+
+
+def carries_tangent(value: Any) -> bool:
+    """Whether forward mode follows a torch tensor."""
+    forward = sys.modules["torch"].autograd.forward_ad
+    # Outside of every level, as most calls are, that is all there is to ask.
+    return forward._current_level >= 0 and forward.unpack_dual(value).tangent is not None
 
 
 def _without_memory(value: Any) -> bool:
     torch = sys.modules["torch"]
-    if torch._C._functorch.is_functorch_wrapped_tensor(value):
+    if value.is_meta or torch._C._functorch.is_functorch_wrapped_tensor(value):
         return True
     kind = type(value)
     return kind is not torch.Tensor and any(c.__name__ == "FakeTensor" for c in kind.__mro__)

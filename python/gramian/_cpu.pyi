@@ -38,6 +38,19 @@ def newton_schulz(
     residual: object | None = ...,
     norm_bound: object | None = ...,
 ) -> None: ...
+def newton_schulz_derivative(
+    x: object,
+    direction: object,
+    out: object,
+    dtype: str,
+    table: Sequence[Row],
+    normalization: str,
+    bound: float,
+    method: str,
+    restarts: Sequence[int],
+    double_precision: bool,
+    adjoint: bool,
+) -> None: ...
 def polar_tolerance(dtype: str, rows: int, cols: int) -> float: ...
 def polar(
     x: object,

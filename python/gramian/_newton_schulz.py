@@ -216,6 +216,26 @@ def newton_schulz(
     return result.value, NewtonSchulzInfo(residual.value, count, used, restarts, norm_bound.value)
 
 
+def _derivative(
+    x: Any, direction: Any, table: tuple[Row, ...], rule: str, bound: float, double: bool,
+    adjoint: bool,
+) -> Any:  # fmt: skip
+    """The derivative in a direction or, `adjoint`, the gradient by `x` (CPU): for autograd."""
+    checked = _arrays.matrices(x, "x")
+    along = _arrays.matrices(direction, "direction")
+    result = checked.empty_like(checked.shape, checked.dtype)
+    wide = double or checked.dtype in ("float64", "complex128")
+    rows, cols = checked.shape[-2:]
+    # Near square the Gram form saves little, and rounding shows more in it than in the standard.
+    method = "auto" if max(rows, cols) >= 2 * min(rows, cols) else "standard"
+    plan = _plan("cpu", rows, cols, table, "float64" if wide else "float32", method)
+    _cpu.newton_schulz_derivative(
+        checked.capsule(), along.capsule(), result.capsule(), checked.dtype, table, rule, bound,
+        *plan, wide, adjoint,
+    )  # fmt: skip
+    return result.value
+
+
 def _checked_steps(steps: Any) -> int:
     return coefficients._steps(steps)
 

@@ -61,7 +61,7 @@ def spectral_clip(
         Any accepted array, dtype and strides, as for :func:`newton_schulz`. Leading dimensions are
         a batch in which each matrix has its own scale and method.
     max_norm : float
-        The bound :math:`c`, above 0.
+        The bound :math:`c`, above 0: a number, or an array without dimensions, as norms come.
     kind : {"hard", "soft"}, default "hard"
         ``"hard"``: :math:`\sigma \to \min(\sigma, c)`, the nearest matrix of spectral norm at most
         :math:`c`. ``"soft"``: :math:`\sigma \to \sigma / \sqrt{1 + \sigma^2 / c^2}`, a smooth one.
@@ -164,9 +164,14 @@ def spectral_clip(
 
 
 def _bound(max_norm: Any) -> float:
-    if isinstance(max_norm, bool | np.bool_) or not isinstance(max_norm, int | float | np.number):
+    _arrays.refuse_gradient(max_norm, "max_norm")
+    given = max_norm
+    known = isinstance(max_norm, int | float)  # or inside torch.compile, its type is
+    if not known and getattr(max_norm, "ndim", None) == 0 and hasattr(max_norm, "item"):
+        given = max_norm.item()  # a norm as NumPy and torch return it
+    if isinstance(given, bool | np.bool_) or not isinstance(given, int | float | np.number):
         raise TypeError(f"max_norm is {max_norm!r}; it must be a number above 0")
-    value = float(max_norm)
+    value = float(given)
     if not 0 < value < math.inf:
         raise ValueError(f"max_norm is {max_norm!r}; it must be finite and above 0")
     return value

@@ -135,6 +135,9 @@ def _largest(rows: Any) -> float:
 def _checked_weights(value: Any, rows: int) -> Any:
     if value is None:
         return None
+    _arrays.refuse_gradient(value, "sample_weight")
+    if getattr(value, "requires_grad", False):  # under torch.no_grad()
+        value = value.detach()
     weights = np.asarray(value)
     if weights.dtype.kind not in "fiu":
         raise TypeError(f"sample_weight has dtype {weights.dtype}; it must be real numbers")

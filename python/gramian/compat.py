@@ -218,7 +218,7 @@ def svd_lowrank(
     Raises
     ------
     TypeError
-        `A` is no accepted array or requires grad, or an argument is not of its type.
+        `A` is no accepted array, `A` or `M` requires grad, or an argument is not of its type.
     ValueError
         `q` or `niter` is out of range, or `A` holds NaN or infinity.
     NotImplementedError
@@ -248,7 +248,10 @@ def svd_lowrank(
         A, layout = A.to_dense(), "torch.strided"
     if hasattr(A, "is_floating_point") and not (A.is_floating_point() or A.is_complex()):
         A = A.float()
+    if layout == "torch.strided":
+        _arrays.matrices(A, "A")
     if M is not None:
+        _arrays.refuse_gradient(M, "M")
         if hasattr(M, "layout") != hasattr(A, "layout"):
             kinds = f"M is a {type(M).__name__}, A is a {type(A).__name__}"
             raise TypeError(f"{kinds}; they must be of one library")

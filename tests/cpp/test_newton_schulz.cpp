@@ -83,6 +83,51 @@ void matches_reference(index_t rows, index_t cols) {
     }
 }
 
+/// In a direction by differences of the plain iteration; the gradient as its adjoint.
+template <class T>
+void derivative_matches_differences(index_t rows, index_t cols) {
+  const auto x = random_entries<T>(rows * cols, 21);
+  const auto d = random_entries<T>(rows * cols, 22);
+  const auto g = random_entries<T>(rows * cols, 23);
+  std::vector<T> along(x.size());
+  std::vector<T> gradient(x.size());
+  std::vector<wide> want(x.size());
+  const auto ref = [&](const std::vector<T>& a) {
+    return array(const_cast<std::vector<T>&>(a), {rows, cols});
+  };
+  const auto inner = [](const std::vector<T>& a, const std::vector<T>& b) {
+    double sum = 0;
+    for (std::size_t e = 0; e < a.size(); ++e)
+      sum += std::real(std::conj(widen(a[e])) * widen(b[e]));
+    return sum;
+  };
+  constexpr double unit = static_cast<double>(std::numeric_limits<real_t<T>>::epsilon());
+  for (const auto method : {NewtonSchulzMethod::standard, NewtonSchulzMethod::gram})
+    for (const auto normalization :
+         {Normalization::schatten, Normalization::frobenius, Normalization::bound}) {
+      auto options = options_for<T>(rows, cols, method, normalization);
+      options.table.assign(5, {1.875, -1.25, 0.375});
+      options.plan.restarts.clear();
+      if (method == NewtonSchulzMethod::gram) options.plan.restarts = {3};
+      CHECK(newton_schulz_derivative(ref(x), ref(d), ref(along), options, false) == Status::ok);
+      CHECK(newton_schulz_derivative(ref(x), ref(g), ref(gradient), options, true) == Status::ok);
+      constexpr double h = 1e-5;
+      std::vector<wide> ahead(x.size());
+      std::vector<wide> back(x.size());
+      for (std::size_t e = 0; e < x.size(); ++e) {
+        ahead[e] = widen(x[e]) + h * widen(d[e]);
+        back[e] = widen(x[e]) - h * widen(d[e]);
+      }
+      ahead = reference(ahead, rows, cols, options);
+      back = reference(back, rows, cols, options);
+      for (std::size_t e = 0; e < x.size(); ++e) want[e] = (ahead[e] - back[e]) / (2 * h);
+      CHECK_AT_MOST(relative_error(row_major<const T>(along.data(), rows, cols), want),
+                    2000 * unit + 1e-6);
+      const double size = std::sqrt(inner(g, g) * inner(along, along)) + 1;
+      CHECK_AT_MOST(std::abs(inner(g, along) - inner(gradient, d)) / size, 2000 * unit);
+    }
+}
+
 void bad_and_empty_input_is_told() {
   auto x = random_entries<float>(2 * 30 * 20, 4);
   x[700] = std::numeric_limits<float>::quiet_NaN();
@@ -147,6 +192,13 @@ int main() {
     matches_reference<double>(rows, cols);
     matches_reference<std::complex<float>>(rows, cols);
     matches_reference<std::complex<double>>(rows, cols);
+  }
+  for (const auto& [rows, cols] :
+       {std::pair<index_t, index_t>{1, 1}, {1, 12}, {20, 20}, {33, 70}, {70, 33}, {130, 140}}) {
+    derivative_matches_differences<float>(rows, cols);
+    derivative_matches_differences<double>(rows, cols);
+    derivative_matches_differences<std::complex<float>>(rows, cols);
+    derivative_matches_differences<std::complex<double>>(rows, cols);
   }
   bad_and_empty_input_is_told();
   overlap_is_handled();

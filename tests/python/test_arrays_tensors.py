@@ -62,7 +62,6 @@ def test_torch_tensors_that_are_no_strided_memory_are_refused(torch):
     for bad in (
         torch.eye(3).to_sparse(),
         torch.eye(3).to_sparse_csr(),
-        torch.eye(3, device="meta"),
         torch.zeros(3, 3, dtype=torch.float8_e4m3fn),
         torch.nested.nested_tensor([torch.eye(3), torch.eye(2)]),
         torch.nested.nested_tensor([torch.eye(3), torch.ones(2, 3)], layout=torch.jagged),
@@ -92,8 +91,9 @@ def test_forward_mode_tangents_are_never_silently_dropped(torch):
     x = torch.from_numpy(sample((3, 4)))
     with forward_ad.dual_level():
         dual = forward_ad.make_dual(x, torch.ones_like(x))
-        with pytest.raises(TypeError, match=r"\bx\b"):
-            gm.newton_schulz(dual)
+        with pytest.raises(TypeError, match=r"\ba\b.*tangent"):
+            gm.rsvd(dual, 2)
+        assert forward_ad.unpack_dual(gm.newton_schulz(dual)).tangent is not None
         plain = forward_ad.unpack_dual(dual).primal
         torch.testing.assert_close(gm.newton_schulz(plain), gm.newton_schulz(x))
 

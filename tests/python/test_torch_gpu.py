@@ -42,6 +42,43 @@ def test_gradients_are_those_of_the_cpu(name, shape, dtype):
     assert torch.linalg.norm(found.cpu() - wanted) <= allowed * torch.linalg.norm(wanted)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("shape", [(6, 9), (40, 30), (3, 17, 60)])
+@pytest.mark.parametrize("name", [*FUNCTIONS, "polar"])
+def test_forward_mode_is_that_of_the_cpu(name, shape):
+    function = FUNCTIONS.get(name, lambda x: gt.polar(x)[0])
+    x, d = sample(*shape), sample(*shape, seed=1)
+    found, wanted = (torch.func.jvp(function, (x.to(at), ), (d.to(at), ))[1]
+                     for at in ("cuda", "cpu"))  # fmt: skip
+    torch.testing.assert_close(found.cpu(), wanted, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("normalization", ["schatten", "frobenius", 30.0])
+@pytest.mark.parametrize("shape", [(24, 24), (16, 64), (90, 20)])
+def test_newton_schulz_by_products_and_by_the_core(shape, normalization):
+    """Two codes for one derivative; as an operator too, and inside torch.compile."""
+
+    def function(x):
+        return gt.newton_schulz(x, normalization=normalization)
+
+    x, g = sample(*shape), sample(*shape, seed=1)
+    results = []
+    for at, compiles in (("cpu", False), ("cuda", False), ("cuda", True)):
+        torch._dynamo.reset()
+        f = torch.compile(function, fullgraph=True, backend="aot_eager") if compiles else function
+        y = x.clone().to(at).requires_grad_()
+        f(y).backward(g.to(at))
+        results.append(y.grad.cpu())
+    # The rows are those of double precision on either.
+    for found in results[1:]:
+        torch.testing.assert_close(found, results[0], rtol=1e-8, atol=1e-10)
+    options = (5, "polar_express", [], "" if normalization == 30.0 else normalization, 30.0, False)
+    for adjoint in (False, True):
+        op = torch.ops.gramian._newton_schulz_derivative
+        torch.testing.assert_close(op(x.cuda(), g.cuda(), *options, adjoint).cpu(),
+                                   op(x, g, *options, adjoint), rtol=1e-8, atol=1e-10)  # fmt: skip
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_compile_and_vmap(name):
     x = sample(3, 8, 12, dtype=torch.float32).cuda()

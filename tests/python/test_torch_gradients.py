@@ -328,10 +328,12 @@ def test_narrow_dtypes_have_the_gradient_of_double_precision(name, dtype):
     wanted = gradient(lambda x: EVERYWHERE[name](x).abs().sum(), x.to(wide))
     assert found.dtype == dtype
     unit = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}.get(dtype, 2.0**-23)
-    # Five steps enlarge what is small by up to 808 (docs/newton_schulz.md), errors too.
-    gain = 808 if "schulz" in name else 50
-    error = torch.linalg.norm(found.to(wide) - wanted) / torch.linalg.norm(wanted)
-    assert error < gain * unit
+    allowed = 50 * unit * torch.linalg.norm(wanted)
+    if "schulz" in name:  # whose steps enlarge what is small, by how much tells a rounding of x
+        moved = x.to(wide) * (1 + unit * torch.sgn(sample(4, 5, seed=1)))
+        change = gradient(lambda x: EVERYWHERE[name](x).abs().sum(), moved) - wanted
+        allowed = allowed + 10 * torch.linalg.norm(change)
+    assert torch.linalg.norm(found.to(wide) - wanted) < allowed
 
 
 def test_gradient_through_a_large_matrix():

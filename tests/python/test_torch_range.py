@@ -1,7 +1,9 @@
-"""Derivatives of gramian.torch at the ends of the range, under autocast, by accurate norms."""
+"""Derivatives of gramian.torch at the ends of the range, under autocast, by accurate norms; of
+Hermitian matrices, by threads."""
 
 from __future__ import annotations
 
+import gramian as gm
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -68,11 +70,14 @@ def test_clipping_far_above_the_bound(max_norm, kind):
 ])  # fmt: skip
 def test_autocast_does_not_narrow_the_backward_pass(function, create_graph):
     x = sample(12, 20, dtype=torch.float32)
-    wanted = gradient(function, x)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    results = []
+    for narrows in (False, True):
         y = x.clone().requires_grad_()
-        (found,) = torch.autograd.grad(function(y), y, create_graph=create_graph)
-    assert torch.linalg.norm(found.detach() - wanted) < 1e-5 * torch.linalg.norm(wanted)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=narrows):
+            (found,) = torch.autograd.grad(function(y), y, create_graph=create_graph)
+        results.append(found.detach())
+    wanted, found = results
+    assert torch.linalg.norm(found - wanted) < 1e-6 * torch.linalg.norm(wanted)
 
 
 @pytest.mark.parametrize("call", [
@@ -89,3 +94,64 @@ def test_numbers_that_require_grad_are_refused(call, requires_grad):
     with pytest.raises(TypeError, match=r"^(ridge|rtol|tol) requires grad"):
         call(a, number)
     call(a, number.detach())
+
+
+def hermitian(x):
+    return x + x.mH
+
+
+def positive(x):
+    return x @ x.mH + 0.3 * torch.eye(x.shape[-2], dtype=x.dtype)
+
+
+def slope(function, x, d, h=1e-6):
+    """The derivative along d, by differences."""
+    return (function(x + h * d) - function(x - h * d)) / (2 * h)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex128])
+@pytest.mark.parametrize("function", [
+    lambda a: gt.inverse_root(a, 3), lambda a: gt.inverse_root(a, 2, ridge=0.2), gt.matrix_sign,
+    lambda a: gt.sqrt_psd(a)[0], lambda a: gt.sqrt_psd(a)[1],
+])  # fmt: skip
+def test_gradients_by_hermitian_matrices_are_hermitian(function, dtype):
+    """To the last bit, and what they should be in every Hermitian direction, but no other part."""
+    a = positive(sample(5, 5, dtype=dtype))
+    a = hermitian(a) / 2
+    w = sample(5, 5, dtype=dtype, seed=1)  # the loss prefers no symmetry
+    found = gradient(lambda a: (w * function(a)).sum().real, a)
+    assert torch.equal(found, found.mH.resolve_conj())
+    if dtype == torch.float32:
+        return
+    for seed in range(3):
+        d = hermitian(sample(5, 5, dtype=dtype, seed=2 + seed))
+        wanted = slope(lambda a: (w * function(a)).sum().real, a, d)
+        torch.testing.assert_close((found.conj() * d).sum().real, wanted, rtol=1e-6, atol=1e-7)
+    # One entry with its mirror image: twice what stands there.
+    d = torch.zeros_like(a)
+    d[3, 1] = d[1, 3] = 1
+    wanted = slope(lambda a: (w * function(a)).sum().real, a, d)
+    torch.testing.assert_close(2 * found[3, 1].real, wanted, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("shape", [(300, 310), (5, 40, 30), (3, 30, 90), (270, 600)])
+def test_newton_schulz_gradient_does_not_depend_on_threads(shape):
+    """To the last bit; whether threads share a matrix or a batch."""
+    x, g = sample(*shape), sample(*shape, seed=1)
+    found = []
+    threads = gm.get_num_threads()
+    try:
+        for count in (1, 3):
+            gm.set_num_threads(count)
+            y = x.clone().requires_grad_()
+            gt.newton_schulz(y).backward(g)
+            found.append(y.grad)
+    finally:
+        gm.set_num_threads(threads)
+    assert torch.equal(*found)
+    # Entries without memory of their own, and another order of dimensions.
+    y = x.mT.clone().mT.requires_grad_()
+    gt.newton_schulz(y).sum().backward()
+    wanted = x.clone().requires_grad_()
+    gt.newton_schulz(wanted).backward(torch.ones_like(x))
+    assert torch.equal(y.grad, wanted.grad)

@@ -85,7 +85,7 @@ def _soft(s: Tensor, t: Tensor, bound: Tensor) -> Tensor:
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(inputs[0])
+    library.save(ctx, inputs[0])
     ctx.max_norm, ctx.kind = inputs[1:3]
 
 
@@ -94,7 +94,13 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     return _backward_operator(x, grad, ctx.max_norm, ctx.kind), *[None] * 4
 
 
-_operator.register_autograd(_backward, setup_context=_setup)
+def _forward(ctx: Any, dx: Tensor, *_: Any) -> Tensor:
+    (x,) = ctx.saved_tensors
+    found: Tensor = _backward_operator(x, dx, ctx.max_norm, ctx.kind)  # its own adjoint
+    return found
+
+
+_operator.register_autograd(_backward, setup_context=_setup, forward=_forward)
 
 
 @in_place_of(_spectral_clip.spectral_clip)

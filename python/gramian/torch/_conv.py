@@ -123,7 +123,7 @@ _gradient_operator.set_batched(_one_by_one(_gradient_operator))
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    ctx.save_for_backward(inputs[0], output[0], output[1])
+    library.save(ctx, inputs[0], output[0], output[1])
     ctx.mark_non_differentiable(output[2])
     ctx.options = inputs[1:]
 
@@ -135,7 +135,15 @@ def _backward(ctx: Any, lower: Tensor, upper: Tensor, _: Any) -> tuple[Any, ...]
     return found, *[None] * len(ctx.options)
 
 
-_operator.register_autograd(_backward, setup_context=_setup)
+def _forward(ctx: Any, dw: Tensor, *_: Any) -> tuple[Any, ...]:
+    weight, low, high = ctx.saved_tensors
+    direction = library.single(_gradient_operator(weight, *ctx.options))
+    product = direction.conj() * library.single(dw)
+    found = (product.real if product.is_complex() else product).sum()
+    return low * found, high * found, None
+
+
+_operator.register_autograd(_backward, setup_context=_setup, forward=_forward)
 
 
 def conv_spectral_norm_bounds(
@@ -250,7 +258,7 @@ def _bounds_of_package(weight: Tensor, **options: Any) -> _bounds.Bounds:
     """gramian's own result, which tells more than an operator can, with gradients."""
     if torch.compiler.is_compiling() or _arrays.is_watched(weight.detach()):
         raise TypeError(
-            "weight is inside torch.func or torch.compile; call "
+            "weight is on the meta device or inside torch.func or torch.compile; call "
             "gramian.torch.conv_spectral_norm_bounds, which returns tensors alone"
         )
     found: _bounds.Bounds = _plain(weight.detach(), **options)

@@ -52,7 +52,7 @@ def _factor_operator(
 
 
 def _polar_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.save_for_backward(inputs[0], output[0])
+    library.save(ctx, inputs[0], output[0])
     ctx.right = inputs[2] == "right"
     ctx.set_materialize_grads(False)
 
@@ -68,7 +68,7 @@ def _polar_backward(ctx: Any, grad_u: Tensor | None, grad_p: Tensor | None) -> t
 
 
 def _factor_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(inputs[0], output)
+    library.save(ctx, inputs[0], output)
 
 
 def _factor_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
@@ -77,7 +77,7 @@ def _factor_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 
 
 def factor_pullback(x: Tensor, u: Tensor, grad: Tensor) -> Tensor:
-    """From the cotangent of the unitary factor of ``x = u p`` to that of `x`.
+    """From the cotangent of the unitary factor of ``x = u p`` to that of `x`; its own adjoint.
 
     ``P W + W P = u^H dx - dx^H u`` gives ``du = u W + (I - u u^H) dx P^-1`` where `x` is tall
     (Kenney and Laub, SIAM J. Matrix Anal. Appl. 12, 1991).
@@ -110,8 +110,35 @@ def hermitian_pullback(x: Tensor, u: Tensor, grad: Tensor, *, right: bool) -> Te
     return (found if right else found.mH).to(dtype)
 
 
-_polar_operator.register_autograd(_polar_backward, setup_context=_polar_setup)
-_factor_operator.register_autograd(_factor_backward, setup_context=_factor_setup)
+def _polar_forward(ctx: Any, dx: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    x, u = ctx.saved_tensors
+    return factor_pullback(x, u, dx), hermitian_pushforward(x, u, dx, right=ctx.right)
+
+
+def _factor_forward(ctx: Any, dx: Tensor, *_: Any) -> Tensor:
+    x, u = ctx.saved_tensors
+    return factor_pullback(x, u, dx)
+
+
+def hermitian_pushforward(x: Tensor, u: Tensor, dx: Tensor, *, right: bool) -> Tensor:
+    """``P dP + dP P = dx^H x + x^H dx``, or the same of adjoints."""
+    if x.numel() == 0:
+        order = x.shape[-1] if right else x.shape[-2]
+        return x.new_zeros(*x.shape[:-2], order, order)
+    dtype = x.dtype
+    x, u, dx = (library.wide(t) for t in (x, u, dx))
+    if not right:
+        x, u, dx = x.mH, u.mH, dx.mH
+    p = hermitian_part(u.mH @ x)
+    return lyapunov(p, 2 * hermitian_part(x.mH @ dx), dtype).to(dtype)
+
+
+_polar_operator.register_autograd(
+    _polar_backward, setup_context=_polar_setup, forward=_polar_forward
+)
+_factor_operator.register_autograd(
+    _factor_backward, setup_context=_factor_setup, forward=_factor_forward
+)
 
 
 @in_place_of(_polar.polar)
@@ -201,18 +228,23 @@ def _sign_operator(a: Tensor, tol: float | None, check_finite: bool | None) -> T
 
 
 def _sign_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(inputs[0], output)
+    library.save(ctx, inputs[0], output)
 
 
 def _sign_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    return _sign_forward(ctx, grad), None, None
+
+
+def _sign_forward(ctx: Any, da: Tensor, *_: Any) -> Tensor:
+    """Its own adjoint."""
     a, s = (library.wide(t) for t in ctx.saved_tensors)
     dtype = ctx.saved_tensors[0].dtype
     magnitude = hermitian_part(s @ hermitian_part(a))
-    z = lyapunov(magnitude, hermitian_part(library.wide(grad)), dtype)
-    return (z - s @ z @ s).to(dtype), None, None
+    z = lyapunov(magnitude, hermitian_part(library.wide(da)), dtype)
+    return hermitian_part(z - s @ z @ s).to(dtype)
 
 
-_sign_operator.register_autograd(_sign_backward, setup_context=_sign_setup)
+_sign_operator.register_autograd(_sign_backward, setup_context=_sign_setup, forward=_sign_forward)
 
 
 @in_place_of(_matrix_sign.matrix_sign)

@@ -35,18 +35,26 @@ def _gram_gradient_operator(a: Tensor, n_iter: int) -> Tensor:
 
 
 def _gram_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(inputs[0], output)
+    library.save(ctx, inputs[0], output)
     ctx.n_iter = inputs[1]
 
 
 def _gram_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     a, bound = ctx.saved_tensors
-    if torch.is_grad_enabled() or not a.is_cpu:
+    return scaled(grad, _gradient(a, bound, ctx.n_iter)), None, None
+
+
+def _gram_forward(ctx: Any, da: Tensor, *_: Any) -> Tensor:
+    a, bound = ctx.saved_tensors
+    return library.slope(_gradient(a, bound, ctx.n_iter), da)
+
+
+def _gradient(a: Tensor, bound: Tensor, n_iter: int) -> Tensor:
+    if library.differentiated_again() or not a.is_cpu:
         with library.as_given(a):
-            direction = _gram_derivative(a, bound, ctx.n_iter)
-    else:
-        direction = _gram_gradient_operator(a, ctx.n_iter)
-    return scaled(grad, direction), None, None
+            return _gram_derivative(a, bound, n_iter)
+    found: Tensor = _gram_gradient_operator(a, n_iter)
+    return found
 
 
 def _gram_derivative(a: Tensor, bound: Tensor, n_iter: int) -> Tensor:
@@ -88,7 +96,7 @@ def _size(matrices: Tensor) -> Tensor:
     return torch.sqrt(torch.where(squares == 0, torch.ones_like(squares), squares))
 
 
-_gram_operator.register_autograd(_gram_backward, setup_context=_gram_setup)
+_gram_operator.register_autograd(_gram_backward, setup_context=_gram_setup, forward=_gram_forward)
 
 
 @in_place_of(_bounds.gram_bound)

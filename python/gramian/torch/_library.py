@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -20,16 +21,24 @@ class Operator:
     """``gramian::name`` as torch.compile, vmap and autograd know it."""
 
     def __init__(self, name: str, kernel: Callable[..., Any], shapes: Callable[..., Any]) -> None:
+        self.name = name
         self.defined: Any = torch.library.custom_op(f"{NAMESPACE}::{name}", kernel, mutates_args=())
         self.defined.register_fake(shapes)
         self.defined.register_vmap(self._batched)
         self.register_autograd(_not_differentiable(name), setup_context=_save_nothing)
 
     def register_autograd(
-        self, backward: Callable[..., Any], *, setup_context: Callable[..., Any]
+        self,
+        backward: Callable[..., Any],
+        *,
+        setup_context: Callable[..., Any],
+        forward: Callable[..., Any] | None = None,
     ) -> None:
+        """`forward` is the rule of forward mode, which torch has no place for in an operator."""
         self.defined.register_autograd(backward, setup_context=setup_context)
-        self.function = self._function(self.defined._name, backward, setup_context)
+        self.function = self._function(
+            self.defined._name, backward, setup_context, forward or backward
+        )
 
     def set_batched(self, batched: Callable[..., Any]) -> None:
         """The rule for vmap, where leading dimensions are no batch."""
@@ -37,12 +46,21 @@ class Operator:
         self.defined.register_vmap(batched)
 
     def __call__(self, *arguments: Any) -> Any:
-        # torch.func.grad refuses the autograd function that torch makes for an operator;
-        # functionalize refuses any.
-        if not torch.compiler.is_compiling():
+        # torch.func.grad and forward mode refuse the autograd function that torch makes for an
+        # operator; functionalize refuses any.
+        if torch.compiler.is_compiling():
+            if torch.autograd.forward_ad._current_level >= 0:  # as the compiler sees it too
+                raise NotImplementedError(
+                    "forward mode (torch.func.jvp, jacfwd) inside torch.compile would lose the "
+                    f"derivative of {NAMESPACE}::{self.name}; take it outside"
+                )
+        else:
             functorch: Any = torch._C._functorch
             transform = functorch.peek_interpreter_stack()
             if transform and transform.key() != functorch.TransformType.Functionalize:
+                _refuse_nested_forward_mode(self.name)
+                return self.function.apply(*arguments)
+            if torch.autograd.forward_ad._current_level >= 0:
                 return self.function.apply(*arguments)
         return self.defined(*arguments)
 
@@ -60,16 +78,32 @@ class Operator:
         return results, pytree.tree_map(lambda _: 0, results)
 
     def _function(
-        self, name: str, backward: Callable[..., Any], setup_context: Callable[..., Any]
+        self,
+        name: str,
+        backward: Callable[..., Any],
+        setup_context: Callable[..., Any],
+        forward: Callable[..., Any],
     ) -> Any:
-        """The operator for torch.func's transforms."""
+        """The operator for torch.func's transforms and forward mode."""
         members = {
             "forward": staticmethod(lambda *arguments: self.defined(*arguments)),
             "setup_context": staticmethod(setup_context),
             "backward": staticmethod(backward),
+            "jvp": staticmethod(forward),
             "vmap": staticmethod(lambda *arguments: self._batched(*arguments)),
         }
         return type(f"Transformed_{name}", (torch.autograd.Function,), members)
+
+
+def _refuse_nested_forward_mode(name: str) -> None:
+    """Inside one forward mode torch drops the derivatives of another, without a word."""
+    functorch: Any = torch._C._functorch
+    levels = [level.key() for level in functorch.get_interpreter_stack()]
+    if levels.count(functorch.TransformType.Jvp) > 1:
+        raise NotImplementedError(
+            f"forward mode inside forward mode loses derivatives of {NAMESPACE}::{name} in torch; "
+            "take one of them in reverse: torch.func.jacrev, grad or hessian"
+        )
 
 
 def _save_nothing(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -84,6 +118,17 @@ def _not_differentiable(name: str) -> Callable[..., Any]:
         )
 
     return backward
+
+
+def save(ctx: Any, *values: Tensor) -> None:
+    """For the derivative in either mode."""
+    ctx.save_for_backward(*values)
+    ctx.save_for_forward(*values)
+
+
+def differentiated_again() -> bool:
+    """Whether a derivative being computed may be one of whose own derivative is asked."""
+    return torch.is_grad_enabled()
 
 
 def operator(name: str, shapes: Callable[..., Any]) -> Callable[[Callable[..., Any]], Operator]:
@@ -141,8 +186,13 @@ def check_options(
     The operator's schema would take True for 1, and say less clearly what it does not take. Inside
     tracers and transforms nothing is called.
     """
-    if not torch.compiler.is_compiling() and not _arrays.is_watched(value.detach()):
-        function(value.detach().new_empty((0, *value.shape[-2:])), *positional, **options)
+    if torch.compiler.is_compiling():
+        return
+    value = value.detach()
+    if value.is_meta and type(value) is Tensor:
+        value = torch.empty(value.shape[-2:], dtype=value.dtype, device="cpu")
+    if not _arrays.is_watched(value):
+        function(value.new_empty((0, *value.shape[-2:])), *positional, **options)
 
 
 def without_gradient(value: Tensor, name: str, function: str) -> None:
@@ -156,6 +206,8 @@ def without_gradient(value: Tensor, name: str, function: str) -> None:
 
 def as_given(value: Tensor) -> Any:
     """A context in which products stay in their dtype: autocast, if on, would narrow them."""
+    if value.is_meta:  # which has no autocast
+        return nullcontext()
     return torch.autocast(value.device.type, enabled=False)
 
 
@@ -187,6 +239,12 @@ def real_product(a: Tensor, b: Tensor) -> Tensor:
     """Re tr(a^H b) of each matrix, as a matrix of one entry."""
     product = a.conj() * b
     return (product.real if product.is_complex() else product).sum((-2, -1), keepdim=True)
+
+
+def slope(gradient: Tensor, direction: Tensor) -> Tensor:
+    """The derivative of a number of each matrix, by its gradient, in a direction."""
+    product = real_product(single(gradient), single(direction))[..., 0, 0]
+    return product.to(real_dtype(gradient))
 
 
 def scaled(grad: Tensor, direction: Tensor) -> Tensor:

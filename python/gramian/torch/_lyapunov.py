@@ -27,7 +27,7 @@ def _operator(p: Tensor, c: Tensor, unit: float) -> Tensor:
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(inputs[0], output)
+    library.save(ctx, inputs[0], output)
     ctx.unit = inputs[2]
 
 
@@ -37,7 +37,13 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     return -(z @ y.mH + y.mH @ z).to(p.dtype), z, None
 
 
-_operator.register_autograd(_backward, setup_context=_setup)
+def _forward(ctx: Any, dp: Tensor, dc: Tensor, *_: Any) -> Tensor:
+    p, y = ctx.saved_tensors
+    found: Tensor = _operator(p, dc - (dp @ y + y @ dp), ctx.unit)
+    return found
+
+
+_operator.register_autograd(_backward, setup_context=_setup, forward=_forward)
 
 
 def lyapunov(p: Tensor, c: Tensor, dtype: torch.dtype) -> Tensor:

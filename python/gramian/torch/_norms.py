@@ -77,8 +77,12 @@ def _norm_operator(a: Tensor, rtol: float, seed: int, check_finite: bool | None)
 
 
 def _norm_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(inputs[0], output)
+    library.save(ctx, inputs[0], output)
     ctx.rtol = inputs[1]
+
+
+def _norm_forward(ctx: Any, da: Tensor, *_: Any) -> Tensor:
+    return library.slope(_gradient_operator(*ctx.saved_tensors, ctx.rtol), da)
 
 
 def _norm_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
@@ -86,7 +90,7 @@ def _norm_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     return scaled(grad, _gradient_operator(a, norm, ctx.rtol)), None, None, None
 
 
-_norm_operator.register_autograd(_norm_backward, setup_context=_norm_setup)
+_norm_operator.register_autograd(_norm_backward, setup_context=_norm_setup, forward=_norm_forward)
 
 
 @in_place_of(_bounds.spectral_norm)
@@ -179,9 +183,14 @@ def _bounds_operator(
 
 
 def _bounds_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    ctx.save_for_backward(inputs[0], output[1])
+    library.save(ctx, inputs[0], output[1])
     ctx.mark_non_differentiable(output[2])
     ctx.rtol = inputs[1]
+
+
+def _bounds_forward(ctx: Any, da: Tensor, *_: Any) -> tuple[Any, ...]:
+    found = _norm_forward(ctx, da)
+    return found, found.clone(), None
 
 
 def _bounds_backward(ctx: Any, lower: Tensor, upper: Tensor, _: Any) -> tuple[Any, ...]:
@@ -190,7 +199,9 @@ def _bounds_backward(ctx: Any, lower: Tensor, upper: Tensor, _: Any) -> tuple[An
     return found, None, None, None, None
 
 
-_bounds_operator.register_autograd(_bounds_backward, setup_context=_bounds_setup)
+_bounds_operator.register_autograd(
+    _bounds_backward, setup_context=_bounds_setup, forward=_bounds_forward
+)
 
 
 def spectral_norm_bounds(
@@ -266,8 +277,8 @@ def _bounds_of_package(a: Tensor, *, rtol: float = 1e-6, **options: Any) -> _bou
     """gramian's own result, which tells more than an operator can, with gradients."""
     if torch.compiler.is_compiling() or _arrays.is_watched(a.detach()):
         raise TypeError(
-            "a is inside torch.func or torch.compile; call gramian.torch.spectral_norm_bounds, "
-            "which returns tensors alone"
+            "a is on the meta device or inside torch.func or torch.compile; call "
+            "gramian.torch.spectral_norm_bounds, which returns tensors alone"
         )
     found: _bounds.Bounds = _plain_bounds(a.detach(), rtol=rtol, **options)
     attach: Any = _Attached.apply
@@ -290,11 +301,21 @@ def _rank_operator(a: Tensor, check_finite: bool | None) -> Tensor:
 
 
 def _rank_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(inputs[0])
+    library.save(ctx, inputs[0])
 
 
 def _rank_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     (a,) = ctx.saved_tensors
+    return scaled(grad, _rank_gradient(a)).to(a.dtype), None
+
+
+def _rank_forward(ctx: Any, da: Tensor, *_: Any) -> Tensor:
+    (a,) = ctx.saved_tensors
+    return library.slope(_rank_gradient(a), da).to(library.real_dtype(a))
+
+
+def _rank_gradient(a: Tensor) -> Tensor:
+    """In double precision."""
     dtype, a = a.dtype, library.wide(a)
     rtol = 1e-9 if dtype in _DOUBLE else 1e-6
     norm = _norm_operator(a, rtol, 0, False)
@@ -306,10 +327,10 @@ def _rank_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     value = library.real_product(outer, a)
     rank = library.real_product(a, a) / value**2
     direction = (a / value - rank * outer) * 2 / value / safe
-    return scaled(grad, torch.where(norm == 0, 0.0, direction)).to(dtype), None
+    return torch.where(norm == 0, 0.0, direction)
 
 
-_rank_operator.register_autograd(_rank_backward, setup_context=_rank_setup)
+_rank_operator.register_autograd(_rank_backward, setup_context=_rank_setup, forward=_rank_forward)
 
 
 @in_place_of(_bounds.stable_rank)

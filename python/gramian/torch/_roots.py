@@ -33,16 +33,18 @@ def _root_operator(
     return result
 
 
-@operator("_inverse_root_backward", lambda a, grad, p, ridge: library.like(a))
-def _root_backward_operator(a: Tensor, grad: Tensor, p: int, ridge: float) -> Tensor:
-    r"""By eigenvectors and divided differences of ``l^(-1/p)``, in double precision.
+@operator("_inverse_root_derivative", lambda a, direction, *_: library.like(a))
+def _root_derivative(a: Tensor, direction: Tensor, p: int, ridge: float, adjoint: bool) -> Tensor:
+    r"""In a direction or, `adjoint`, the gradient by `a` where `direction` is that by the result.
+
+    By eigenvectors and divided differences of ``l^(-1/p)``, in double precision.
 
     With ``r = l^(1/p)`` they are ``-1 / (r s (r^(p-1) + r^(p-2) s + ... + s^(p-1)))``: nothing
     cancels.
     """
     if a.numel() == 0:
         return library.like(a)
-    b, g, nan = library.without_nan(library.wide(a), library.wide(grad))
+    b, g, nan = library.without_nan(library.wide(a), library.wide(direction))
     values, vectors = torch.linalg.eigh(_lower_mirrored(b))
     top = values[..., -1:]
     safe = torch.where(top > 0, top, torch.ones_like(top))
@@ -60,10 +62,14 @@ def _root_backward_operator(a: Tensor, grad: Tensor, p: int, ridge: float) -> Te
     differences = -1 / (one * other * torch.maximum(one, other) ** (p - 1) * total)
     differences = differences * (good[..., :, None] & good[..., None, :])
     differences = differences * (safe ** (-1 - 1 / p))[..., None]
-    turned = differences * (vectors.mH @ hermitian_part(g) @ vectors)
-    if ridge:  # it goes by the largest eigenvalue, which depends on a too
+    turned = vectors.mH @ hermitian_part(g) @ vectors
+    if ridge and not adjoint:  # it goes by the largest eigenvalue, which depends on a too
+        turned.diagonal(dim1=-2, dim2=-1).add_(ridge * turned[..., -1, -1:])
+    turned = differences * turned
+    if ridge and adjoint:
         turned[..., -1, -1] += ridge * turned.diagonal(dim1=-2, dim2=-1).sum(-1)
-    result: Tensor = (vectors @ turned @ vectors.mH + nan).to(a.dtype).contiguous()
+    found = hermitian_part(vectors @ turned @ vectors.mH) + nan
+    result: Tensor = found.to(a.dtype).contiguous()
     return result
 
 
@@ -76,16 +82,22 @@ def _lower_mirrored(a: Tensor) -> Tensor:
 
 
 def _root_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(inputs[0])
+    library.save(ctx, inputs[0])
     ctx.p, ctx.ridge = inputs[1:3]
 
 
 def _root_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     (a,) = ctx.saved_tensors
-    return _root_backward_operator(a, grad, ctx.p, ctx.ridge), *[None] * 4
+    return _root_derivative(a, grad, ctx.p, ctx.ridge, True), *[None] * 4
 
 
-_root_operator.register_autograd(_root_backward, setup_context=_root_setup)
+def _root_forward(ctx: Any, da: Tensor, *_: Any) -> Tensor:
+    (a,) = ctx.saved_tensors
+    found: Tensor = _root_derivative(a, da, ctx.p, ctx.ridge, False)
+    return found
+
+
+_root_operator.register_autograd(_root_backward, setup_context=_root_setup, forward=_root_forward)
 
 
 @in_place_of(_inverse_root.inverse_root)
@@ -102,7 +114,7 @@ def inverse_root(
     Parameters
     ----------
     a : tensor of shape (..., n, n)
-        Hermitian. Its gradient is Hermitian too: that of the function of ``(a + a^H) / 2``.
+        Hermitian. Its gradient is Hermitian too, see Notes.
     p, ridge, tol, check_finite
         As for :func:`gramian.inverse_root`.
 
@@ -120,6 +132,13 @@ def inverse_root(
     The gradient comes from eigenvectors in double precision and divided differences of
     :math:`\lambda^{-1/p}` in a form without differences of eigenvalues: ties do no harm. With a
     `ridge`, that of the largest eigenvalue counts, at a tie by one of its vectors.
+
+    `a` stands for the Hermitian matrix of its lower triangle, as :func:`gramian.inverse_root` takes
+    it, and the gradient for that matrix as a whole: it is the gradient in the space of Hermitian
+    matrices, ``(G + G^H) / 2`` of that with all entries free, Hermitian to the last bit. A change
+    ``d`` of `a` that is Hermitian changes a loss by ``Re tr(grad^H d)``, and a step along it keeps
+    `a` Hermitian. (Of one entry off the diagonal alone, with its mirror image, the derivative is
+    twice what stands there; the upper triangle is not read, and yet has its share.)
 
     References
     ----------
@@ -162,7 +181,7 @@ def _sqrt_operator(
 
 
 def _sqrt_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.save_for_backward(*output)
+    library.save(ctx, *output)
     ctx.set_materialize_grads(False)
 
 
@@ -176,10 +195,17 @@ def _sqrt_backward(
         total = total + hermitian_part(library.wide(grad_root))
     if grad_inverse is not None:  # d(R^-1) = -R^-1 dR R^-1
         total = total - inverse @ hermitian_part(library.wide(grad_inverse)) @ inverse
-    return lyapunov(root, total, dtype).to(dtype), None, None
+    return hermitian_part(lyapunov(root, total, dtype)).to(dtype), None, None
 
 
-_sqrt_operator.register_autograd(_sqrt_backward, setup_context=_sqrt_setup)
+def _sqrt_forward(ctx: Any, da: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    dtype = ctx.saved_tensors[0].dtype
+    root, inverse = (library.wide(t) for t in ctx.saved_tensors)
+    change = lyapunov(root, hermitian_part(library.wide(da)), dtype)
+    return change.to(dtype), (-inverse @ change @ inverse).to(dtype)
+
+
+_sqrt_operator.register_autograd(_sqrt_backward, setup_context=_sqrt_setup, forward=_sqrt_forward)
 
 
 @in_place_of(_inverse_root.sqrt_psd)
@@ -191,7 +217,7 @@ def sqrt_psd(
     Parameters
     ----------
     a : tensor of shape (..., n, n)
-        Hermitian. Its gradient is Hermitian too: that of the function of ``(a + a^H) / 2``.
+        Hermitian. Its gradient is Hermitian too, see Notes.
     tol, check_finite
         As for :func:`gramian.sqrt_psd`.
 
@@ -208,6 +234,13 @@ def sqrt_psd(
     -----
     The derivative solves :math:`R\,dR + dR\,R = da`, by eigenvectors of the root in double
     precision: denominators are sums of two square roots of eigenvalues.
+
+    `a` stands for the Hermitian matrix of its lower triangle, as :func:`gramian.sqrt_psd` takes it,
+    and the gradient for that matrix as a whole: it is the gradient in the space of Hermitian
+    matrices, ``(G + G^H) / 2`` of that with all entries free, Hermitian to the last bit. A change
+    ``d`` of `a` that is Hermitian changes a loss by ``Re tr(grad^H d)``, and a step along it keeps
+    `a` Hermitian. (Of one entry off the diagonal alone, with its mirror image, the derivative is
+    twice what stands there; the upper triangle is not read, and yet has its share.)
 
     References
     ----------
