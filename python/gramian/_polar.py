@@ -135,7 +135,8 @@ def polar(
     alone, which cost a product with `x` and two Hermitian ones each. The work is queued on the
     caller's current stream and can be captured into a CUDA graph; it is waited for only with
     `tol`, `return_info` or `check_finite`. Where it is not, nothing can be raised: a matrix whose
-    steps do not converge (none is known) becomes NaN.
+    steps do not converge (seen where many singular values lie within a hundredth of the cutoff)
+    becomes NaN.
 
     References
     ----------
