@@ -18,6 +18,7 @@ from ._oja import (
     random_start,
     storage_error,
 )
+from ._options import check_choice
 from ._rsvd_rows import scaled
 from ._streaming_base import State, StreamingEstimator
 from ._streaming_batch import COMPLEX, REAL, Batch, checked_number, checked_size
@@ -71,12 +72,13 @@ class BlockOja(StreamingEstimator):
         largest entry of complex ones is real and positive.
     explained_variance_ : array of shape (k,)
         Estimates of the eigenvalues of AᴴA / n, real, descending; / (n - 1) with `center`.
+        float32 for rows of half precision.
     certificate_ : float
         At least the sine of the angle between the first and the top eigenvector of AᴴA (weighted,
         centred, decayed), for any order and with every rounding counted. ``inf`` where
         nothing can be said; finite where ``||A||_F^2 <= 1.01 lambda_1``.
     mean_ : array of shape (d,)
-        The mean row; zeros without `center`.
+        The mean row; zeros without `center`. float32 for rows of half precision.
     n_samples_seen_ : int
         Rows of nonzero weight, n.
     frobenius_squared_ : float
@@ -131,8 +133,7 @@ class BlockOja(StreamingEstimator):
             raise ValueError(
                 f"n_components is {self.n_components}; it must be at most n_features, {features}"
             )
-        if self.step not in _STEPS:
-            raise ValueError(f"step is {self.step!r}; it must be one of {', '.join(_STEPS)}")
+        check_choice(self.step, "step", _STEPS)
         checked_number(self.decay, "decay", above=0, most=1)
         if not isinstance(self.center, bool | np.bool_):
             raise TypeError(f"center is {self.center!r}; it must be True or False")
@@ -271,11 +272,12 @@ class BlockOja(StreamingEstimator):
     @property
     def explained_variance_(self) -> Any:
         rows = self.n_samples_seen_
-        return self._as_given(self._finished().values / max(1, rows - bool(self.center)))
+        values = self._finished().values / max(1, rows - bool(self.center))
+        return self._as_given(values, figures=True)
 
     @property
     def mean_(self) -> Any:
-        return self._as_given(self._finished().mean)
+        return self._as_given(self._finished().mean, figures=True)
 
     @property
     def frobenius_squared_(self) -> float:

@@ -73,14 +73,14 @@ class FrequentDirections(RowByRowEstimator):
     explained_variance_ : array of shape (min(sketch_size, n_features),)
         Estimates of the eigenvalues of :math:`A^H A` over `n_samples_seen_` (centred: less 1): off
         by at most `covariance_error_bound_`, exact where nothing was shrunk, and close for
-        directions that stand out.
+        directions that stand out. float32 for rows of half precision.
     certificate_ : float
         Upper bound on the sine of the angle between ``components_[0]`` and :math:`v^H`, v the top
         eigenvector of :math:`A^H A`, proved with all rounding; inf where nothing is proved.
     frobenius_squared_ : float
         :math:`\|A\|_F^2`, weighted, decayed and centred as the rows.
     mean_ : array of shape (n_features,)
-        With `center` only.
+        With `center` only. float32 for rows of half precision.
     n_samples_seen_ : int
         Rows of nonzero weight.
     status_ : str
@@ -157,8 +157,10 @@ class FrequentDirections(RowByRowEstimator):
         d, size = self.n_features, self.sketch_size
         count = min(size, d)
         shapes = ((count, d), (count,), (size, d))
-        vectors, values, rows = (self._as_given(np.full(shape, np.nan)) for shape in shapes)
-        mean = self._as_given(np.full(d, np.nan)) if self.center else None
+        vectors, values, rows = (
+            self._as_given(np.full(shape, np.nan), figures=len(shape) == 1) for shape in shapes
+        )
+        mean = self._as_given(np.full(d, np.nan), figures=True) if self.center else None
         return Reading(vectors, values, np.inf, np.nan, rows, np.inf, mean)
 
     def _gpu_bytes(self, batch: int) -> int:
@@ -186,7 +188,7 @@ class FrequentDirections(RowByRowEstimator):
         rows = int(state["n_samples"]) - bool(self.center)
         with np.errstate(over="ignore"):
             variance = np.ldexp(values / rows if rows else values, 2 * unit)
-            variance = self._as_given(variance)
+            variance = self._as_given(variance, figures=True)
         sketch.shrink(decay)
         unit = int(state["figures"][EXPONENT]) + state["exponent"]
         error = rounded_up(sketch.error(), 2 * unit)
@@ -196,7 +198,7 @@ class FrequentDirections(RowByRowEstimator):
         error += rounding_of(held, wide(given))
         mean = None
         if self.center:
-            mean = self._as_given(times_power(state["mean"], unit))
+            mean = self._as_given(times_power(state["mean"], unit), figures=True)
         return Reading(components, variance, certificate, frobenius, given, error, mean)
 
     def merge(self, other: FrequentDirections) -> FrequentDirections:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import _arrays, _backend, _nystrom_gpu
+from . import _arrays, _backend, _nystrom_gpu, _nystrom_operator
 from ._options import check_finite_option, seed_of
 from ._rsvd_arguments import count
 
@@ -17,10 +17,14 @@ def nystrom_eigh(
     The Nystrom approximation [1]_ from a basis refined by one read, in two reads of `a`. Neither
     that `a` is Hermitian nor that it is semidefinite is checked: both would take a read.
 
+    An iterator of row blocks can be read only once. The basis is then that of the sketch, as in
+    [1]_: good where eigenvalues fall fast, else less accurate than two reads.
+
     Parameters
     ----------
-    a : array of shape (..., n, n)
-        As for :func:`rsvd`.
+    a : array of shape (..., n, n), or sparse matrix, operator or iterable of row blocks
+        As for :func:`rsvd`; of an operator only ``matvec`` (``matmat``) is used. Row blocks have n
+        rows in all.
     rank : int
         Number of eigenvalues, from 1 to n.
     oversample : int, default 10
@@ -42,7 +46,8 @@ def nystrom_eigh(
     TypeError
         `a` is no accepted array, or another argument is not of its type.
     ValueError
-        `a` is not square or holds NaN or infinity; `rank` is out of range.
+        `a` is not square or holds NaN or infinity, or row blocks are not alike; `rank` is out of
+        range.
     ImportError
         `a` lies on a GPU and the CUDA module is not installed.
 
@@ -59,6 +64,10 @@ def nystrom_eigh(
     >>> bool(np.allclose(w, [3.0, 2.0]))
     True
     """
+    if _nystrom_operator.serves(a):
+        return _nystrom_operator.nystrom_eigh(
+            a, rank, oversample=oversample, rng=rng, check_finite=check_finite
+        )
     checked = _arrays.matrices(a, "a")
     *batch, m, n = checked.shape
     if m != n:

@@ -116,7 +116,7 @@ class OjaTopEigenvector(StreamingEstimator):
         is so wherever the top eigenvalue is repeated. It is finite where
         ``||A||_F^2 <= 1.01 lambda_1``.
     explained_variance_ : array of shape (1,)
-        Estimate of the largest eigenvalue of AᴴA / n, real.
+        Estimate of the largest eigenvalue of AᴴA / n, real; float32 for rows of half precision.
     status_ : str
         "no_growth" where no rate grew more than it would have on isotropic rows, else "ok".
     n_samples_seen_ : int
@@ -270,7 +270,7 @@ class OjaTopEigenvector(StreamingEstimator):
     @property
     def explained_variance_(self) -> Any:
         return self._as_given(
-            np.array([self._finished().eigenvalue / max(1, self.n_samples_seen_)])
+            np.array([self._finished().eigenvalue / max(1, self.n_samples_seen_)]), figures=True
         )
 
     @property

@@ -68,7 +68,8 @@ class RandomOrderTopEigenvector(RowByRowEstimator):
     components_ : array of shape (1, n_features)
         :math:`v^H`, v of norm 1, its largest entry real and positive.
     explained_variance_ : array of shape (1,)
-        Estimate of the top eigenvalue of :math:`A^H A`, over `n_samples_seen_`.
+        Estimate of the top eigenvalue of :math:`A^H A`, over `n_samples_seen_`; float32 for rows of
+        half precision.
     certificate_ : float
         Upper bound on the sine of the angle between ``components_[0]`` and :math:`v^H`, v the top
         eigenvector, for rows in any order, proved with all rounding; inf where nothing is proved.
@@ -170,7 +171,7 @@ class RandomOrderTopEigenvector(RowByRowEstimator):
             variance = np.ldexp(
                 np.array([eigenvalue]) / max(1, state["n_samples"]), 2 * state["exponent"]
             )
-            variance = self._as_given(variance)
+            variance = self._as_given(variance, figures=True)
         return Reading(components, variance, certificate, power(squares, 2 * unit))
 
     # ---- On a GPU -----------------------------------------------------------------------------
@@ -182,7 +183,8 @@ class RandomOrderTopEigenvector(RowByRowEstimator):
         state = _streaming_gpu_random.host_state(self)
         if state is not None:
             return self._finish(state)
-        vector, value = (self._as_given(np.full(n, np.nan)) for n in ((1, self.n_features), (1,)))
+        vector = self._as_given(np.full((1, self.n_features), np.nan))
+        value = self._as_given(np.full(1, np.nan), figures=True)
         return Reading(vector, value, math.inf, math.nan)
 
     def _gpu_bytes(self, batch: int) -> int:

@@ -63,7 +63,7 @@ def rsvd(
 ) -> SVDResult:
     """As :func:`gramian.rsvd`, whose docstring says what the arguments are."""
     asked = checked_request(rank, tol, oversample, passes, method, center, rng)
-    problem = _problem(
+    problem = checked_problem(
         a,
         double=bool(asked.tolerance),
         center=asked.center,
@@ -116,7 +116,7 @@ def range_finder(
     columns = count(size, "size", 1)
     reads = reads_of(passes, "auto", 0.0)
     seed = seed_of(rng)
-    problem = _problem(
+    problem = checked_problem(
         a, double=False, center=False, seed=seed, check_finite=check_finite, may_transpose=True
     )
     _check_method(problem, "auto", reads, 0.0)
@@ -147,12 +147,20 @@ def _basis(problem: Problem, options: Options, columns: int) -> Any:
 # ---- Arguments ----------------------------------------------------------------------------------
 
 
-def _problem(
-    a: Any, *, double: bool, center: bool, seed: int, check_finite: Any, may_transpose: bool
+def checked_problem(
+    a: Any,
+    *,
+    double: bool,
+    center: bool,
+    seed: int,
+    check_finite: Any,
+    may_transpose: bool,
+    operator_rows: type[_rsvd_rows.OperatorRows] = _rsvd_rows.OperatorRows,
+    blocks: type[Blocks] = Blocks,
 ) -> Problem:
     checks = check_finite_option(check_finite, True)
     library = _arrays.LIBRARIES[0]
-    if _rsvd_rows.is_sparse(a) or _rsvd_rows.is_operator(a):
+    if _rsvd_rows.is_sparse(a) or _rsvd_rows.is_operator(a) or not _rsvd_rows.is_iterable(a):
         sparse = _rsvd_rows.is_sparse(a)
         # Means are taken off products, not off entries: what is left is known to u of the whole.
         double = double or (sparse and center)
@@ -164,13 +172,13 @@ def _problem(
         rows = (
             _rsvd_rows.sparse_rows(a, double=double, adjoint=adjoint)
             if sparse
-            else _rsvd_rows.OperatorRows(a, np.dtype(dtype), adjoint=adjoint)
+            else operator_rows(a, np.dtype(dtype), adjoint=adjoint)
         )
         pieces: Any = Whole(rows, _rsvd_rows.compute_dtype(dtype, double=double))
         one_shot = False
     else:
         adjoint = False
-        pieces = Blocks(a, double=double, center=center)
+        pieces = blocks(a, double=double, center=center)
         library, dtype, one_shot = pieces.library, pieces.block_dtype, pieces.one_shot
     centering = "none" if not center else "rows" if adjoint else "columns"
     if isinstance(pieces, Blocks) and pieces.first is not None:

@@ -192,7 +192,7 @@ class SparseRows:
             sum_of_squares(data[:whole].reshape(-1, 128)),
             sum_of_squares(data[whole:][None]),
         ]
-        exponent = max(e for _, e in figures)
+        exponent = max((e for s, e in figures if s != 0), default=0)
         return _added(math.ldexp(s, 2 * (e - exponent)) for s, e in figures), exponent
 
     def less(self, means: Any) -> None:
@@ -201,6 +201,8 @@ class SparseRows:
 
 class OperatorRows:
     """All rows of an operator, or of its adjoint, of which only products are known."""
+
+    _needed = "both A v (matvec) and A^H u (rmatvec) are"
 
     def __init__(self, op: Any, dtype: np.dtype[Any], *, adjoint: bool) -> None:
         self._op = op
@@ -222,9 +224,7 @@ class OperatorRows:
         except (NotImplementedError, TypeError) as error:
             if isinstance(error, TypeError) and self._has(one, x.shape[0]):
                 raise
-            raise TypeError(
-                f"a has no {one}; both A v (matvec) and A^H u (rmatvec) are needed"
-            ) from error
+            raise TypeError(f"a has no {one}; {self._needed} needed") from error
         if result.shape != (size, x.shape[1]):
             raise ValueError(
                 f"a.{many} returned shape {result.shape} for {x.shape}; it must be "

@@ -291,15 +291,15 @@ class StreamingEstimator(Parameters):
             self._results.append(self._finish(state))
         return self._results[0]
 
-    def _as_given(self, values: Any) -> Any:
-        """NumPy's numbers as an array like the caller's; real ones stay so."""
+    def _as_given(self, values: Any, *, figures: bool = False) -> Any:
+        """NumPy's numbers as an array like the caller's; real ones stay so (see real_name)."""
         assert self._state is not None
-        if _streaming_gpu.is_here(self._state):
-            return _streaming_gpu.as_given(self._state, values)
-        library, dtype = _streaming_gpu.library_of(self._state), self._state["dtype"]
-        dtype = dtype if values.dtype.kind == "c" else real_name(dtype)
+        dtype = self._state["dtype"]
+        dtype = dtype if values.dtype.kind == "c" else real_name(dtype, figures=figures)
         with np.errstate(over="ignore"):  # infinity where the dtype has no number so large
-            return library.from_numpy(values, dtype)
+            if _streaming_gpu.is_here(self._state):
+                return _streaming_gpu.as_given(self._state, values, dtype)
+            return _streaming_gpu.library_of(self._state).from_numpy(values, dtype)
 
     @property
     def n_samples_seen_(self) -> int:

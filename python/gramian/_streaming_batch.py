@@ -161,6 +161,11 @@ def wide_name(dtype: str) -> str:
     return "complex128" if dtype in COMPLEX else "float64"
 
 
-def real_name(dtype: str) -> str:
-    """What eigenvalues of a stream are returned in."""
+def real_name(dtype: str, *, figures: bool = False) -> str:
+    """What real vectors of a stream are returned in, or means and eigenvalues.
+
+    Squares of entries above 256 are beyond float16.
+    """
+    if figures:
+        return _arrays.real_dtype(dtype)
     return {"complex64": "float32", "complex128": "float64"}.get(dtype, dtype)

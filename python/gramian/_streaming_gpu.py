@@ -346,17 +346,17 @@ def _count(rows: float) -> int:
     return int(rows) if np.isfinite(rows) else 0
 
 
-def as_given(state: State, values: Any) -> Any:
-    """NumPy's numbers as an array like the caller's."""
+def as_given(state: State, values: Any, dtype: str) -> Any:
+    """NumPy's numbers as an array like the caller's, of a dtype."""
     library, device = library_of(state), state["device"]
     if device is None or device[0] == "cpu":
-        return library.from_numpy(values, state["dtype"])
+        return library.from_numpy(values, dtype)
     with library.current(device):
         if isinstance(values, np.ndarray):
             values = library.from_host(values, device)
         if library.name == "torch":
-            return values.to(getattr(sys.modules["torch"], state["dtype"]))
-        return values.astype(numpy_dtype(state["dtype"]), copy=False)
+            return values.to(getattr(sys.modules["torch"], dtype))
+        return values.astype(numpy_dtype(dtype), copy=False)
 
 
 def transform(state: State, x: Any, vectors: Any, mean: Any = None) -> Any:
@@ -372,7 +372,8 @@ def transform(state: State, x: Any, vectors: Any, mean: Any = None) -> Any:
         wide = cast(batch, batch.value, "float64")
         if mean is not None:
             wide = wide - batch.library.from_host(mean, batch.device)
-        return as_given(state, wide @ batch.library.from_host(turned, batch.device))
+        turned = batch.library.from_host(turned, batch.device)
+        return as_given(state, wide @ turned, state["dtype"])
 
 
 def nbytes_bound(layout: Layout, features: int, batch: int) -> int:

@@ -208,3 +208,17 @@ def test_nystrom_is_as_good_as_on_the_host(torch, dtype):
             for p, q in ((v, w), (vectors, expected))
         ]
         assert errors[0] <= 1.05 * errors[1] + 10 * unit * np.linalg.norm(wide(a[i]))
+
+
+@pytest.mark.parametrize("dtype", [*HALVES, *FLOATS])
+def test_nystrom_of_blocks_is_that_of_an_array(torch, dtype):
+    x = sample(torch, (300, 90), "complex64" if "complex" in dtype else "float32")
+    x[..., :6] *= 10
+    a = (x.mH @ x / 300).to(getattr(torch, dtype))
+    expected, _ = gm.nystrom_eigh(a, 8)
+    w, v = gm.nystrom_eigh(a.split(40), 8)
+    assert (w.device, v.device, v.dtype) == (a.device, a.device, a.dtype)
+    np.testing.assert_allclose(wide(w), wide(expected), atol=100 * eps("float32") * float(w[0]))
+    assert gm.nystrom_eigh(iter(a.split(40)), 8)[0].shape == (8,)
+    with pytest.raises(ValueError, match="a has more than 90 rows"):
+        gm.nystrom_eigh([*a.split(40), a], 8)

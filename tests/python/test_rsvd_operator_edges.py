@@ -8,7 +8,7 @@ import pytest
 from gramian._rsvd_thin import inverse_of_upper
 
 from tests.reference.row_kinds import KINDS, methods_of
-from tests.reference.svd import METHODS, check_orthonormal, frobenius_error
+from tests.reference.svd import METHODS, check_orthonormal, eps, frobenius_error
 
 scipy_sparse = pytest.importorskip("scipy.sparse")
 
@@ -41,6 +41,18 @@ def test_extreme_scales_side_by_side_keep_the_accuracy(method, kind):
         slack = {"single_pass": 0.2, "gram": 1e-5}.get(method, 0.06)
         np.testing.assert_allclose(result.S.astype(np.float64) / size, sigma, rtol=slack)
         assert 0 < result.info.error_estimate < 1
+
+
+@pytest.mark.parametrize("rows", [1, 128, 129])
+def test_small_entries_are_seen_however_many_are_stored(rows):
+    """Sums of squares are taken of 128 at a time, and of the rest, which may be none or zero."""
+    for last in (0.0, 2.0**-900):
+        a = scipy_sparse.csr_array(np.full((rows, 1), 2.0**-900))
+        a.data[128:] = last
+        norm = 2.0**-900 * np.sqrt(np.count_nonzero(a.data))
+        result = gm.rsvd(a, 1)
+        np.testing.assert_allclose(result.S, norm, rtol=1e-14)
+        np.testing.assert_allclose(result.info.error_estimate, np.sqrt(2 * eps("float64")))
 
 
 # ---- Edges ---------------------------------------------------------------------------------------

@@ -102,7 +102,8 @@ def test_bad_weights_raise_and_change_nothing(name, weights, error):
 def test_results_have_the_dtype_of_the_rows(name, dtype):
     estimator = make(name).partial_fit(stream(dtype=dtype))
     assert estimator.components_.dtype == dtype
-    assert estimator.explained_variance_.dtype == dtype
+    # Figures of half precision are float32: squares are beyond it sooner than rows.
+    assert estimator.explained_variance_.dtype == np.promote_types(dtype, np.float32)
     assert estimator.components_.shape == (len(estimator.explained_variance_), D)
     assert isinstance(estimator.certificate_, float)
     assert estimator.status_ in ("ok", "no_growth")
@@ -203,12 +204,44 @@ def test_weights_of_zero_are_rows_that_are_absent(name):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize(("dtype", "size"), [("float16", 600), ("float32", 1e25)])
+@pytest.mark.parametrize(("dtype", "size"), [("bfloat16", 1e25), ("float32", 1e25)])
 def test_eigenvalues_beyond_the_dtype_are_infinity(name, dtype, size):
-    estimator = make(name).partial_fit(np.full((50, D), size, dtype))
+    torch = pytest.importorskip("torch")
+    x = torch.full((50, D), size, dtype=getattr(torch, dtype))
+    size = float(x[0, 0])
+    estimator = make(name).partial_fit(x)
+    assert estimator.explained_variance_.dtype == torch.float32
     assert estimator.explained_variance_[0] == np.inf
     assert estimator.frobenius_squared_ == pytest.approx(50 * D * size**2)
-    np.testing.assert_allclose(np.abs(estimator.components_[0]), D**-0.5, rtol=1e-3)
+    first = np.abs(estimator.components_[0].float().numpy())
+    np.testing.assert_allclose(first, D**-0.5, rtol=4e-3)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("center", [False, True])
+def test_half_precision_has_figures_in_float32(name, center, dtype):
+    """Entries of 300 to 60000, whose squares are beyond float16."""
+    torch = pytest.importorskip("torch")
+    if center and "center" not in make(name).get_params():
+        pytest.skip("takes no mean off")
+    options = {"center": True} if center else {}
+    for size in (300, 60000):
+        x = np.random.default_rng(5).uniform(0, 1, (300, D))
+        x[:, 1:] = 0.5 + x[:, 1:] / 20  # so that one direction stands out, centred too
+        x = torch.from_numpy(size * x).to(getattr(torch, dtype))
+        wide = x.double().numpy()
+        estimator = make(name, **options).partial_fit(x)
+        assert estimator.components_.dtype == x.dtype
+        variance = estimator.explained_variance_
+        assert variance.dtype == torch.float32
+        mean = wide.mean(axis=0) if center else 0
+        top = np.linalg.norm(wide - mean, 2) ** 2 / (300 - center)
+        np.testing.assert_allclose(variance[0], top, rtol=0.05)
+        if center:
+            assert estimator.mean_.dtype == torch.float32
+            # As exact as float32: half precision is off by 2**-12 or 2**-9.
+            np.testing.assert_allclose(estimator.mean_, mean, rtol=1e-6)
 
 
 def test_rows_that_all_are_absent_are_defined(name):

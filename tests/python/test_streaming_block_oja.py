@@ -205,6 +205,8 @@ def test_the_scale_does_not_matter(scale, center):
         ({"n_components": 4}, ValueError),
         ({"n_components": 0}, ValueError),
         ({"step": "sgd"}, ValueError),
+        ({"step": 1}, TypeError),
+        ({"step": ["adaoja"]}, TypeError),
         ({"decay": 0.0}, ValueError),
         ({"decay": 1.5}, ValueError),
         ({"center": "yes"}, TypeError),

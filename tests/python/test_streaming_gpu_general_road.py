@@ -214,8 +214,11 @@ def test_torch_and_pickles(dtype):
         for name in ("vectors", "gathered", "figures", "totals", "sums"):
             mine, its = (np.asarray(e._state[name]) for e in (pca, loaded))
             np.testing.assert_array_equal(mine, its)
-        assert pca.components_.dtype == pca.mean_.dtype == x.dtype
+        assert pca.components_.dtype == x.dtype
+        figures = torch.promote_types(x.dtype, torch.float32)
+        assert pca.mean_.dtype == pca.explained_variance_.dtype == figures
         wide = x.double().numpy()
+        np.testing.assert_allclose(pca.mean_, wide.mean(axis=0), rtol=1e-5)
         y = pca.transform(x).double().numpy()
         exact = (wide - wide.mean(axis=0)) @ pca.components_.double().numpy().T
         assert np.abs(y - exact).max() <= 0.05 * np.abs(exact).max()

@@ -205,6 +205,8 @@ def test_arrays_of_torch(dtype):
     for part in x.split(30):
         estimator.partial_fit(part, torch.full((30,), 2.0))
     assert estimator.components_.dtype == x.dtype
+    figures = torch.promote_types(x.dtype, torch.float32)
+    assert estimator.explained_variance_.dtype == figures
     assert estimator.n_samples_seen_ == 60
     a = streams.stacked(x.double().numpy(), np.full(60, 2.0))
     true = streams.sine(estimator.components_[0].double().numpy(), streams.top(a)[0])

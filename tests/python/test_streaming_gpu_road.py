@@ -98,6 +98,34 @@ def test_the_certificate_is_finite_where_one_direction_has_nearly_all(dtype):
         assert truth - doubt <= top.certificate_
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_has_figures_in_float32(dtype):
+    """Entries of up to 60000, whose squares are beyond float16."""
+    torch = pytest.importorskip("torch")
+    x = np.random.default_rng(5).uniform(0, 1, (300, 6))
+    x[:, 1:] = 0.5 + x[:, 1:] / 20  # so that one direction stands out, centred too
+    x = torch.from_numpy(6e4 * x)
+    x = x.to(getattr(torch, dtype))
+    wide = x.double().numpy()
+    for estimator in (
+        gm.OjaTopEigenvector(6, rng=0),
+        gm.BlockOja(6, 2, rng=0),
+        gm.BlockOja(6, 2, center=True, rng=0),
+    ):
+        for batch in x.split(77):
+            estimator.partial_fit(batch)
+        center = getattr(estimator, "center", False)
+        mean = wide.mean(axis=0) if center else 0
+        top = np.linalg.norm(wide - mean, 2) ** 2 / (300 - center)
+        assert estimator.components_.dtype == x.dtype
+        assert estimator.explained_variance_.dtype == torch.float32
+        np.testing.assert_allclose(estimator.explained_variance_[0], top, rtol=0.05)
+        if center:
+            assert estimator.mean_.dtype == torch.float32
+            np.testing.assert_allclose(estimator.mean_, mean, rtol=1e-6)
+
+
 @pytest.mark.parametrize("exponent", [-200, -400, -520, -535, -537, -538, -539])
 def test_nothing_is_certified_of_squares_that_underflow(exponent):
     rows = np.zeros((128, 64))

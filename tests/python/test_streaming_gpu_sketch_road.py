@@ -292,6 +292,7 @@ def test_arrays_of_torch(dtype):
     whole = parts[0].merge(parts[1])
     for value in (whole.sketch_, whole.components_, whole.transform(x)):
         assert value.dtype == x.dtype
+    assert whole.explained_variance_.dtype == torch.promote_types(x.dtype, torch.float32)
     a = decayed(x.double().numpy(), weights=np.full(60, 2.0), decay=0.99)
     b = whole.sketch_.double().numpy()
     assert np.linalg.norm(a.T @ a - b.T @ b, 2) <= whole.covariance_error_bound_
