@@ -13,8 +13,8 @@ import numpy as np
 from sklearn.datasets import load_sample_image
 
 # %%
-# A photograph that comes with scikit-learn, 427 x 640 in three colours: the rows of
-# the three side by side.
+# A photograph that comes with scikit-learn, 427 x 640 in three colours: a row of the
+# matrix is a row of pixels, three numbers each.
 
 photograph = load_sample_image("china.jpg").astype(np.float64) / 255
 a = photograph.reshape(len(photograph), -1)

@@ -72,6 +72,7 @@ for axis, title in zip(axes, titles, strict=True):
     axis.grid(alpha=0.3)
 axes[1].legend()
 
+assert losses[-1] < 0.2 * losses[0]
 assert np.all(uppers[-1] > uppers[0])
 assert np.all(ranks[-1] < ranks[0])
 # What the three layers can do to the difference of two images, at first and now.

@@ -6,7 +6,8 @@ The rotation that fits best
 molecule in two frames or embeddings of two runs, often differ by a rotation. The one
 that fits best in the mean square is the polar factor of their cross-covariance, and
 the trace of the other factor tells how well it fits: orthogonal Procrustes, in one
-call of ``polar``.
+call of ``polar``. Where a reflection fits better than any rotation, the factor is
+that reflection; here its determinant shows that it is none.
 """
 
 import gramian as gm
@@ -28,6 +29,7 @@ def embedding(seed):
 
 
 turn = np.linalg.qr(np.random.default_rng(0).standard_normal((8, 8))).Q
+turn[:, 0] *= np.sign(np.linalg.det(turn))  # a rotation, no reflection
 first, second = embedding(1) @ turn, embedding(2)
 rotation, p = gm.polar(first.T @ second)
 aligned = first @ rotation
@@ -41,6 +43,7 @@ size = np.linalg.norm(second) ** 2
 print(f"relative residual {before / size:.3f} before, {residual / size:.3f} after")
 assert np.isclose(residual, predicted, rtol=1e-9)
 assert np.linalg.norm(rotation.T @ rotation - np.eye(8)) < 1e-13
+assert np.linalg.det(rotation) > 0
 rng = np.random.default_rng(0)
 for _ in range(20):
     other = gm.polar(
@@ -69,7 +72,9 @@ axes[0].legend(markerscale=3, title="digit")
 # steps, are brought back to the nearest ones.
 
 exact = np.linalg.qr(rng.standard_normal((1000, 3, 3))).Q
+exact *= np.linalg.det(exact)[:, None, None].round()  # rotations, whatever QR's signs
 drifted = exact + 1e-3 * rng.standard_normal(exact.shape)
 restored = gm.polar(drifted, compute_hermitian=False)
 assert np.linalg.norm(restored.mT @ restored - np.eye(3), axis=(-2, -1)).max() < 1e-13
+assert np.all(np.linalg.det(restored) > 0)
 assert np.linalg.norm(restored - exact) < np.linalg.norm(drifted - exact)

@@ -74,7 +74,7 @@ void bind_newton_schulz(py::module_& m) {
         options.double_precision = double_precision;
         Status status = Status::ok;
         {
-          py::gil_scoped_release release;
+          const ReleasedGil released;
           status = newton_schulz_derivative(in, along, result, options, adjoint);
         }
         raise_for(status, "x");

@@ -136,11 +136,16 @@ class Torch:
 
 
 def refuse_gradient(value: Any, name: str) -> None:
-    """Raises TypeError for a number that is a torch tensor whose gradient would be lost."""
-    if isinstance(value, int | float):  # or one that torch.compile does not know, but its type
+    """Raises TypeError for a number that is a torch tensor whose derivative would be lost."""
+    if isinstance(value, int | float):  # or one that torch.compile does not know, but its type is
         return
     if getattr(value, "requires_grad", False) and sys.modules["torch"].is_grad_enabled():
         raise TypeError(f"{name} requires grad, and it gets no gradient; pass {name}.detach()")
+    if Torch().owns(type(value)) and carries_tangent(value):
+        raise TypeError(
+            f"{name} carries a forward-mode tangent, which would be lost; pass "
+            f"torch.autograd.forward_ad.unpack_dual({name}).primal"
+        )
 
 
 def is_watched(value: Any) -> bool:
@@ -156,9 +161,17 @@ def is_watched(value: Any) -> bool:
 
 def carries_tangent(value: Any) -> bool:
     """Whether forward mode follows a torch tensor."""
-    forward = sys.modules["torch"].autograd.forward_ad
+    torch = sys.modules["torch"]
+    forward = torch.autograd.forward_ad
     # Outside of every level, as most calls are, that is all there is to ask.
-    return forward._current_level >= 0 and forward.unpack_dual(value).tangent is not None
+    if forward._current_level < 0:
+        return False
+    # Below the dispatch key of tangents, as where torch.func.linearize computes constants, there
+    # are none, and torch fails to look for them (in inference mode it does not).
+    excluded = torch._C._dispatch_tls_is_dispatch_key_excluded
+    if excluded(torch._C.DispatchKey.ADInplaceOrView) and not torch.is_inference_mode_enabled():
+        return False
+    return forward.unpack_dual(value).tangent is not None
 
 
 def _without_memory(value: Any) -> bool:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
-from functools import wraps
+from functools import partial, wraps
+from types import FunctionType
 from typing import Any, Self, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class OneAtATime:
-    """Base of a class whose public methods and properties each take the object's lock.
+    """Base of classes whose public methods and properties each take the object's lock.
 
     So what a thread sees is always the state between two calls. The lock of another such object
     among the arguments is taken as well, in the same order everywhere: ``a.merge(b)`` and
@@ -30,12 +30,16 @@ class OneAtATime:
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        # A method of a caller's subclass may wait for rows, or merge with others in a loop: its
+        # lock would keep readers out, or never be had. What it calls here takes the lock.
+        if cls.__module__.partition(".")[0] != __name__.partition(".")[0]:
+            return
         for name, value in list(vars(cls).items()):
             if name.startswith("_") and name != "__getstate__":
                 continue
             if isinstance(value, property) and value.fget is not None:
                 setattr(cls, name, value.getter(_locked(value.fget)))
-            elif callable(value) and not isinstance(value, type):
+            elif isinstance(value, FunctionType):
                 setattr(cls, name, _locked(value))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -52,9 +56,17 @@ def _locked(method: F) -> F:
         if not others:
             with self._lock:
                 return method(self, *arguments, **options)
-        with ExitStack() as held:
-            for one in sorted((self, *others), key=id):
-                held.enter_context(one._lock)
-            return method(self, *arguments, **options)
+        task = partial(method, self, *arguments, **options)
+        return _holding(sorted((self, *others), key=id), task)
 
     return call  # type: ignore[return-value]
+
+
+def _holding(objects: list[OneAtATime], task: Callable[[], Any]) -> Any:
+    """task() under the locks of all objects."""
+    if not objects:
+        return task()
+    # No ExitStack: a signal, as of Ctrl-C, between its taking a lock and noting that would leave
+    # the lock taken for good. In a with statement no handler runs there.
+    with objects[0]._lock:
+        return _holding(objects[1:], task)

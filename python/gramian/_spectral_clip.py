@@ -171,7 +171,10 @@ def _bound(max_norm: Any) -> float:
         given = max_norm.item()  # a norm as NumPy and torch return it
     if isinstance(given, bool | np.bool_) or not isinstance(given, int | float | np.number):
         raise TypeError(f"max_norm is {max_norm!r}; it must be a number above 0")
-    value = float(given)
+    try:
+        value = float(given)
+    except OverflowError:
+        value = math.inf
     if not 0 < value < math.inf:
         raise ValueError(f"max_norm is {max_norm!r}; it must be finite and above 0")
     return value

@@ -44,11 +44,15 @@ from ._streaming_batch import (
     real_name,
     wide_name,
 )
-from ._streaming_params import Parameters, is_saved, same
+from ._streaming_params import Parameters, check_saved
 
 State = dict[str, Any]
 
 _FORMAT = 2  # goes up whenever what a state holds changes
+# What the base has in a state.
+_OWN = frozenset(
+    ("dtype", "library", "n_samples", "exponent", "any", "pending", "pending_weights", "n_pending")
+)
 # Entries beyond 2^50 make the base change its unit: float32 holds products of four such numbers.
 _ORDINARY = 50
 
@@ -351,21 +355,14 @@ class StreamingEstimator(Parameters):
         TypeError, ValueError
             `state_dict` is none of this class's, or belongs to other parameters.
         """
-        if not is_saved(state_dict):
-            raise TypeError("state_dict is not what state_dict() of a streaming estimator returns")
-        if state_dict["format"] != _FORMAT:
-            raise ValueError(
-                f"state_dict has format {state_dict['format']!r}; this version reads {_FORMAT}"
-            )
-        if state_dict["class"] != type(self).__name__:
-            raise ValueError(
-                f"state_dict is of {state_dict['class']}; this is a {type(self).__name__}"
-            )
-        for name, value in self._constants().items():
-            given = state_dict["parameters"].get(name)
-            if not same(given, value):
-                raise ValueError(f"state_dict has {name}={given!r}; here {name}={value!r}")
+        check_saved(state_dict, _FORMAT, type(self).__name__, self._constants())
         state = state_dict["state"]
+        if state is not None and not _streaming_gpu.is_here(state):
+            wanted = _OWN | self._initial(0).keys()
+            if state.keys() != wanted:
+                raise ValueError(
+                    f"state_dict: state has {sorted(map(str, state))}, not {sorted(wanted)}"
+                )
         self._state = None if state is None else copied(state)
         self._results = []
         return self

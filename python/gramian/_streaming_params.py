@@ -31,11 +31,23 @@ def same(one: Any, other: Any) -> bool:
         return False
 
 
-def is_saved(value: Any) -> bool:
-    """Whether this looks like what ``state_dict()`` returns."""
-    if not isinstance(value, dict) or {"format", "class", "parameters", "state"} - value.keys():
-        return False
-    return isinstance(value["parameters"], dict) and isinstance(value["state"], dict | None)
+def check_saved(saved: Any, version: int, owner: str, constants: dict[str, Any]) -> None:
+    """Raises unless this looks like what ``state_dict()`` of such an estimator returns."""
+    if (
+        not isinstance(saved, dict)
+        or {"format", "class", "parameters", "state"} - saved.keys()
+        or not isinstance(saved["parameters"], dict)
+        or not isinstance(saved["state"], dict | None)
+    ):
+        raise TypeError("state_dict is not what state_dict() of a streaming estimator returns")
+    if saved["format"] != version:
+        raise ValueError(f"state_dict has format {saved['format']!r}; this version reads {version}")
+    if saved["class"] != owner:
+        raise ValueError(f"state_dict is of {saved['class']}; this is a {owner}")
+    for name, value in constants.items():
+        given = saved["parameters"].get(name)
+        if not same(given, value):
+            raise ValueError(f"state_dict has {name}={given!r}; here {name}={value!r}")
 
 
 class Parameters(OneAtATime):

@@ -166,6 +166,7 @@ def test_half_precision_and_libraries(owner, kind):
     [
         ({"max_norm": 0}, ValueError, "max_norm is 0"),
         ({"max_norm": float("inf")}, ValueError, "max_norm is inf"),
+        ({"max_norm": 10**400}, ValueError, "finite and above 0"),
         ({"max_norm": "1"}, TypeError, "max_norm is '1'"),
         ({"kind": "medium"}, ValueError, "kind is 'medium'"),
         ({"tol": -1.0}, ValueError, "tol is -1.0"),

@@ -177,6 +177,16 @@ def test_a_state_of_another_estimator_is_refused(name):
             with pytest.raises((TypeError, ValueError), match="state_dict"):
                 fresh.load_state_dict(spoilt)
             assert bits(fresh) == before
+    inner = state["state"]
+    for spoilt in (
+        *({k: v for k, v in inner.items() if k != key} for key in inner),
+        inner | {"": 0},
+    ):
+        fresh = make(name).partial_fit(stream(20))
+        before = bits(fresh)
+        with pytest.raises(ValueError, match="state_dict: state has"):
+            fresh.load_state_dict(state | {"state": spoilt})
+        assert bits(fresh) == before
     state["state"]["pending"][:] = 1e9
     fresh = make(name).load_state_dict(state)
     held = bits(fresh)

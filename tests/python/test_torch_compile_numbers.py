@@ -48,3 +48,18 @@ def test_defaults_with_everything_unknown(name):
     for shape in ((3, 5), (6, 4), (2, 3, 4)):
         x = torch.randn(*shape, dtype=torch.float64, generator=rng).requires_grad_()
         torch.testing.assert_close(compiled(x), function(x))
+
+
+@pytest.mark.parametrize("last", [0.3, float("inf")])
+def test_rows_of_which_no_number_is_known(last):
+    def function(x, last):
+        return gt.newton_schulz(x, 3, coefficients=[(2.0, -1.5, 0.5), (1.9, -1.2, last)])
+
+    torch._dynamo.reset()
+    compiled = torch.compile(function, fullgraph=True, dynamic=True, backend="aot_eager")
+    x = torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    if last == 0.3:
+        torch.testing.assert_close(compiled(x, last), function(x, last))
+    else:
+        with pytest.raises(Exception, match="must be finite"):
+            compiled(x, last)

@@ -13,6 +13,7 @@ pytestmark = [
     pytest.mark.thread_unsafe,
     # torch compiles rules of its own for forward mode by what it says is deprecated.
     pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr Node:UserWarning"),
 ]
 
 
@@ -121,6 +122,17 @@ def test_mapped_and_in_batches(name):
         torch.testing.assert_close(ahead, back, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_linearized(name):
+    """torch computes what does not depend on the direction below the dispatch key of tangents."""
+    x, d = sample(4, 6), sample(4, 6, seed=1)
+    results, along = torch.func.linearize(lambda x: parts(FUNCTIONS[name](x)), x)
+    for found, wanted in zip(results, parts(FUNCTIONS[name](x)), strict=True):
+        torch.testing.assert_close(found, wanted)
+    for found, wanted in zip(along(d), tangent(FUNCTIONS[name], x, d), strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
 @pytest.mark.parametrize("name", ANY_ORDER)
 def test_second_derivatives_by_either_order(name):
     def loss(x):
@@ -179,3 +191,25 @@ def test_narrow_dtypes(name, dtype):
         assert found.dtype == result.dtype
         error = torch.linalg.vector_norm(found.to(wanted.dtype) - wanted)
         assert error < 200 * unit * torch.linalg.vector_norm(wanted)
+
+
+@pytest.mark.parametrize(("name", "call"), [
+    ("max_norm", lambda module, v: module.spectral_clip(sample(3, 4), v)),
+    ("normalization", lambda module, v: module.newton_schulz(sample(3, 4), normalization=v)),
+])  # fmt: skip
+@pytest.mark.parametrize("module", [gt, gm], ids=["gramian.torch", "gramian"])
+def test_tangents_of_numbers_are_not_lost_in_silence(module, name, call):
+    number = torch.tensor(9.0, dtype=torch.float64)
+    with pytest.raises(TypeError, match=f"{name} carries a forward-mode tangent"):
+        torch.func.jvp(lambda v: call(module, v), (number,), (number,))
+    with forward_ad.dual_level():
+        with pytest.raises(TypeError, match=f"{name} carries a forward-mode tangent"):
+            call(module, forward_ad.make_dual(number, number))
+        assert call(module, number).shape == (3, 4)
+
+
+def test_tangents_of_weights_are_not_lost_in_silence():
+    with forward_ad.dual_level():
+        weights = forward_ad.make_dual(torch.ones(3), torch.ones(3))
+        with pytest.raises(TypeError, match="sample_weight carries a forward-mode tangent"):
+            gm.FrequentDirections(4, 2).partial_fit(sample(3, 4), sample_weight=weights)

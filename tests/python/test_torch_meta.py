@@ -90,6 +90,8 @@ def test_bad_options_are_refused_without_values_too():
     x = torch.empty(3, 3, device="meta")
     with pytest.raises(ValueError, match=r"\bmethod\b"):
         gm.newton_schulz(x, method="nope")
+    with pytest.raises(ValueError, match=r"\bcoefficients is 'nope'"):
+        gm.newton_schulz(x, coefficients="nope")
     with pytest.raises(TypeError, match=r"x has dtype int32"):
         gt.newton_schulz(x.int())
     with pytest.raises(ValueError, match=r"\ba has shape"):

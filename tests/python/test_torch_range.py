@@ -155,3 +155,15 @@ def test_newton_schulz_gradient_does_not_depend_on_threads(shape):
     wanted = x.clone().requires_grad_()
     gt.newton_schulz(wanted).backward(torch.ones_like(x))
     assert torch.equal(y.grad, wanted.grad)
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("name", ["float64", "complex128", torch.complex128])
+def test_newton_schulz_gradient_in_double_precision_by_either_name(name, again):
+    x, g = (sample(5, 7, dtype=torch.complex128, seed=s).to(torch.complex64) for s in (0, 1))
+    y = x.clone().requires_grad_()
+    result = gt.newton_schulz(y, compute_dtype=name)
+    found = torch.autograd.grad(result, y, g, create_graph=again)[0].to(torch.complex128)
+    z = x.to(torch.complex128).requires_grad_()
+    wanted = torch.autograd.grad(gt.newton_schulz(z), z, g.to(torch.complex128))[0]
+    assert torch.linalg.norm(found - wanted) < 2.0**-22 * torch.linalg.norm(wanted)

@@ -143,19 +143,20 @@ def newton_schulz(
         )
         return result
     matrices(x, "x")
-    check_options(
-        _plain,
-        x,
-        steps,
-        method=method,
-        compute_dtype=compute_dtype,
-        check_finite=check_finite,
-    )
     name, rows = "", _NO_ROWS
     if isinstance(coefficients, str):
         name = coefficients
     else:
         rows = [number for row in tables._rows("coefficients", coefficients) for number in row]
+    check_options(
+        _plain,
+        x,
+        steps,
+        coefficients=triples(rows) if rows else name,
+        method=method,
+        compute_dtype=compute_dtype,
+        check_finite=check_finite,
+    )
     rule, bound = _newton_schulz._normalization(normalization)
     arithmetic = compute_dtype
     if compute_dtype is not None and not isinstance(compute_dtype, str):

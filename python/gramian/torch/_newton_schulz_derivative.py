@@ -68,7 +68,7 @@ def derivative(x: Tensor, direction: Tensor, options: Sequence[Any], *, adjoint:
     `options` are the operator's from `steps` to `compute_dtype`.
     """
     steps, name, rows, normalization, bound, _, compute_dtype = options
-    double = compute_dtype == "float64"
+    double = compute_dtype in ("float64", "complex128")
     if x.is_cpu and not library.differentiated_again():
         return _operator(x, direction, steps, name, rows, normalization, bound, double, adjoint)  # type: ignore[no-any-return]
     rule = normalization or "bound"
