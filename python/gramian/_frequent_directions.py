@@ -230,8 +230,9 @@ class FrequentDirections(RowByRowEstimator):
         """
         if not isinstance(other, FrequentDirections):
             raise TypeError(f"other is a {type(other).__name__}; it must be a FrequentDirections")
-        self._check_parameters()
-        other._check_parameters()
+        for one in (self, other):
+            one._check_parameters()
+            one._check_whole()
         for name in ("n_features", "decay", "center"):
             mine, its = getattr(self, name), getattr(other, name)
             if not same(mine, its):

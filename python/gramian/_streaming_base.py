@@ -153,12 +153,15 @@ class StreamingEstimator(Parameters):
         ValueError
             X has NaN or infinity, another width or no rows; a weight is negative. In every case the
             estimator is as it was before the call.
+        RuntimeError
+            An earlier call was interrupted half-way, as by Ctrl-C: see :meth:`load_state_dict`.
         """
         self._check_parameters()
         if _streaming_gpu.takes(self._state, X):
             self._state = self._fit_on_gpu(X, sample_weight)
             self._results = []
             return self
+        self._check_whole()
         d = checked_size(self.n_features, "n_features")
         batch = Batch(X, sample_weight, d, self._dtypes)
         state = self._state
@@ -179,8 +182,12 @@ class StreamingEstimator(Parameters):
             # An entry that is not finite may stand in the last piece.
             state = copied(state)
         # One piece has been checked before anything is changed.
-        for rows, weights, top in batch.pieces():
-            self._take(state, rows, weights, top)
+        for piece in batch.pieces():
+            try:
+                self._take(state, *piece)
+            except BaseException:  # Ctrl-C, or no memory
+                self._lost = state is self._state
+                raise
         self._state, self._results = state, []
         return self
 
@@ -206,12 +213,12 @@ class StreamingEstimator(Parameters):
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Forget what was seen and see the rows of X: :meth:`partial_fit` from the start."""
-        before = self._state
-        self._state = None
+        before = self._state, self._lost
+        self._state, self._lost = None, False
         try:
             return self.partial_fit(X, sample_weight)
         except BaseException:
-            self._state = before
+            self._state, self._lost = before
             raise
 
     def _fresh(self, batch: Batch) -> State:
@@ -280,6 +287,7 @@ class StreamingEstimator(Parameters):
             raise NotFittedError(
                 f"this {type(self).__name__} has seen no rows yet; call partial_fit first"
             )
+        self._check_whole()
         if self._results is None:
             self._results = []
         if not self._results and _streaming_gpu.is_here(self._state):
@@ -308,6 +316,7 @@ class StreamingEstimator(Parameters):
     @property
     def n_samples_seen_(self) -> int:
         """Rows of nonzero weight seen so far."""
+        self._check_whole()
         if self._state is None:
             self._finished()
         assert self._state is not None
@@ -339,6 +348,7 @@ class StreamingEstimator(Parameters):
             NumPy arrays, numbers and strings: ``load_state_dict`` of an estimator with the same
             parameters goes on with the same bits.
         """
+        self._check_whole()
         state = None if self._state is None else copied(self._state)
         return {
             "format": _FORMAT,
@@ -364,7 +374,7 @@ class StreamingEstimator(Parameters):
                     f"state_dict: state has {sorted(map(str, state))}, not {sorted(wanted)}"
                 )
         self._state = None if state is None else copied(state)
-        self._results = []
+        self._results, self._lost = [], False
         return self
 
     def __getstate__(self) -> dict[str, Any]:

@@ -55,6 +55,7 @@ class Parameters(OneAtATime):
 
     _state: Any = None
     _results: Any = None
+    _lost = False  # a call broke off half-way: what the state is of, nobody knows
 
     @classmethod
     def _parameter_names(cls) -> list[str]:
@@ -83,8 +84,16 @@ class Parameters(OneAtATime):
         for name, value in parameters.items():
             if not same(getattr(self, name), value):
                 self._state = self._results = None
+                self._lost = False
             setattr(self, name, value)
         return self
+
+    def _check_whole(self) -> None:
+        if self._lost:
+            raise RuntimeError(
+                f"a call of this {type(self).__name__}'s partial_fit was interrupted, and which of "
+                "its rows were taken is not known; load_state_dict of a state from before, or fit"
+            )
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
