@@ -50,9 +50,11 @@ inline constexpr index_t rotated_below = 17;
 inline constexpr index_t rotated_near_cutoff = 65;
 
 /// As small_svd, by Jacobi's rotations of columns in long double, which next to LAPACK's double is
-/// exact where it is longer. Columns of u with s = 0 are zero.
+/// exact where it is longer. Columns of u with s = 0 are zero. It begins with the columns of A V
+/// for the V of `found`, made orthonormal: few sweeps are left of ten. What is under the
+/// cutoff, a part of the largest value, is made orthogonal to the rest and not among itself.
 template <class D>
-SmallSvd<D> rotated_svd(const Small<D>& a) {
+SmallSvd<D> rotated_svd(const Small<D>& a, const SmallSvd<D>& found, double cutoff) {
   using L = std::conditional_t<is_complex_v<D>, std::complex<long double>, long double>;
   const auto n = static_cast<std::size_t>(a.rows);
   const auto conj = [](const L& v) {
@@ -63,41 +65,107 @@ SmallSvd<D> rotated_svd(const Small<D>& a) {
   };
   std::vector<L> x(n * n);  // columns one after the other
   std::vector<L> v(n * n, L(0));
+  const bool known = std::all_of(found.vh.data(), found.vh.data() + n * n,
+                                 [](const D& entry) { return std::isfinite(std::abs(entry)); });
   for (std::size_t j = 0; j < n; ++j) {
     v[j * n + j] = L(1);
-    for (std::size_t i = 0; i < n; ++i) x[j * n + i] = static_cast<L>(a.data()[i * n + j]);
+    for (std::size_t i = 0; i < n; ++i) {
+      x[j * n + i] = static_cast<L>(a.data()[i * n + j]);
+      if (known) v[j * n + i] = conj(static_cast<L>(found.vh.data()[j * n + i]));
+    }
   }
+  // left <- left right, both by columns.
+  const auto multiply = [n](std::vector<L>& left, const std::vector<L>& right) {
+    std::vector<L> product(n * n, L(0));
+    for (std::size_t j = 0; j < n; ++j)
+      for (std::size_t k = 0; k < n; ++k) {
+        const L factor = right[j * n + k];
+        for (std::size_t i = 0; i < n; ++i) {
+          const L& entry = left[k * n + i];
+          if constexpr (is_complex_v<D>)
+            product[j * n + i] += L(entry.real() * factor.real() - entry.imag() * factor.imag(),
+                                    entry.real() * factor.imag() + entry.imag() * factor.real());
+          else
+            product[j * n + i] += entry * factor;
+        }
+      }
+    left.swap(product);
+  };
+  // Sums of conj(left) right, by hand: operator* of complex numbers looks for NaN.
   const auto dot = [&](std::size_t p, std::size_t q) {
-    L sum(0);
-    for (std::size_t i = 0; i < n; ++i) sum += conj(x[p * n + i]) * x[q * n + i];
-    return sum;
+    const L* left = &x[p * n];
+    const L* right = &x[q * n];
+    long double re = 0;
+    long double im = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+      re += std::real(left[i]) * std::real(right[i]) + std::imag(left[i]) * std::imag(right[i]);
+      if constexpr (is_complex_v<D>)
+        im += std::real(left[i]) * right[i].imag() - left[i].imag() * right[i].real();
+    }
+    if constexpr (is_complex_v<D>)
+      return L(re, im);
+    else
+      return re;
+  };
+  if (known) {
+    // V (3 - V^H V) / 2: what LAPACK leaves is squared, which is below long double's roundoff.
+    x.swap(v);
+    std::vector<L> correction(n * n);
+    for (std::size_t j = 0; j < n; ++j)
+      for (std::size_t i = 0; i < n; ++i)
+        correction[j * n + i] = (L(i == j ? 3 : 0) - dot(i, j)) / 2.0L;
+    x.swap(v);
+    multiply(v, correction);
+    multiply(x, v);
+  }
+  const auto rotate = [n](L* one, L* two, long double c, long double s, const L& phase) {
+    for (std::size_t i = 0; i < n; ++i) {
+      const L left = one[i];
+      L right;
+      if constexpr (is_complex_v<D>)
+        right = L(phase.real() * two[i].real() + phase.imag() * two[i].imag(),
+                  phase.real() * two[i].imag() - phase.imag() * two[i].real());
+      else
+        right = phase * two[i];
+      one[i] = c * left - s * right;
+      two[i] = s * left + c * right;
+    }
   };
   constexpr long double enough = 8 * std::numeric_limits<long double>::epsilon();
   constexpr int most_sweeps = 40;
+  std::vector<long double> norms(n);  // squared
   bool turned = true;
   for (int sweep = 0; sweep < most_sweeps && turned; ++sweep) {
     turned = false;
+    for (std::size_t j = 0; j < n; ++j) norms[j] = std::real(dot(j, j));
+    // Columns that are dependent on the others shrink by a roundoff a sweep, and never end being
+    // at an angle to them: below this they are far under any cutoff, and are let be.
+    const long double nothing = *std::max_element(norms.begin(), norms.end()) * 0x1p-160L;
+    // All such columns together are at most half the cutoff, and so are their singular values.
+    const long double low = *std::max_element(norms.begin(), norms.end()) * cutoff * cutoff /
+                            (4 * static_cast<long double>(n));
     for (std::size_t p = 0; p < n; ++p)
       for (std::size_t q = p + 1; q < n; ++q) {
-        const long double alpha = std::real(dot(p, p));
-        const long double beta = std::real(dot(q, q));
+        const long double alpha = norms[p];
+        const long double beta = norms[q];
+        if (!(std::min(alpha, beta) > nothing) || std::max(alpha, beta) < low) continue;
         const L gamma = dot(p, q);
         const long double size = std::abs(gamma);
         if (!(size > enough * std::sqrt(alpha) * std::sqrt(beta)) || size == 0) continue;
         turned = true;
-        const L phase = gamma / size;
         const long double zeta = (beta - alpha) / (2 * size);
         const long double t =
             (zeta >= 0 ? 1.0L : -1.0L) / (std::abs(zeta) + std::hypot(1.0L, zeta));
         const long double c = 1 / std::sqrt(1 + t * t);
-        const long double s = c * t;
-        for (auto* m : {&x, &v})
-          for (std::size_t i = 0; i < n; ++i) {
-            const L left = (*m)[p * n + i];
-            const L right = conj(phase) * (*m)[q * n + i];
-            (*m)[p * n + i] = c * left - s * right;
-            (*m)[q * n + i] = s * left + c * right;
-          }
+        const L phase = gamma / size;
+        rotate(&x[p * n], &x[q * n], c, c * t, phase);
+        rotate(&v[p * n], &v[q * n], c, c * t, phase);
+        const auto after = [&](std::size_t j, long double before, long double change) {
+          norms[j] = before + change;
+          if (!(norms[j] > before / 1024)) norms[j] = std::real(dot(j, j));  // cancelled
+        };
+        after(p, alpha, -t * size);
+        after(q, beta, t * size);
       }
   }
   std::vector<std::pair<long double, std::size_t>> order(n);
@@ -174,10 +242,14 @@ index_t put_function(const SquareInDouble<T>& decomposed, SmallSvd<wide_t<T>> sv
 template <class T, class F>
 index_t function_by_svd(MatrixView<const T> y, double cutoff, const F& f, MatrixView<T> w) {
   SquareInDouble<T> decomposed(y);
-  constexpr bool in_double = std::is_same_v<real_t<T>, double>;
-  if (in_double && cutoff > 0 && y.cols < rotated_below)
-    return put_function(decomposed, rotated_svd(decomposed.square), f, w);
+  // Of float32 that is looked at in double, the cutoff and the tolerance are those of float32:
+  // there LAPACK's rounding has room enough.
+  const bool in_double = std::is_same_v<real_t<T>, double> &&
+                         cutoff < 0x1p10 * unit_roundoff<double> * static_cast<double>(y.rows) *
+                                      polar_plan::cutoff_units;
   auto svd = small_svd(decomposed.square);
+  if (in_double && cutoff > 0 && y.cols < rotated_below)
+    return put_function(decomposed, rotated_svd(decomposed.square, svd, cutoff), f, w);
   const bool near = std::any_of(svd.s.begin(), svd.s.end(), [&](double s) {
     return s > cutoff / 4 * svd.s[0] && s < (cutoff + 0x1p-43) * svd.s[0];
   });
@@ -185,8 +257,8 @@ index_t function_by_svd(MatrixView<const T> y, double cutoff, const F& f, Matrix
   double sum = 0;
   for (index_t i = 0; i < y.cols * y.cols; ++i)
     sum += std::abs(svd.u.data()[i]) + std::abs(svd.vh.data()[i]);
-  if (cutoff > 0 && (near || !std::isfinite(sum)))
-    svd = in_double && y.cols < rotated_near_cutoff ? rotated_svd(decomposed.square)
+  if ((cutoff > 0 && near) || !std::isfinite(sum))
+    svd = in_double && y.cols < rotated_near_cutoff ? rotated_svd(decomposed.square, svd, cutoff)
                                                     : careful_svd(decomposed.square);
   return put_function(decomposed, std::move(svd), f, w);
 }

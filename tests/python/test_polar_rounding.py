@@ -72,3 +72,18 @@ def test_the_product_is_x_next_to_the_cutoff(dtype):
                 dropped = np.linalg.norm(reference.svd(x[b])[1][int(info.rank[b]) :])
                 allowed = default_tolerance(x[b]) * np.linalg.norm(x[b]) + dropped
                 assert np.sqrt((abs(missing[b]) ** 2).sum()) <= allowed
+
+
+def test_clipping_survives_what_divide_and_conquer_leaves():
+    """LAPACK's divide and conquer was seen to return NaN for these."""
+    for seed in (2225, 4679, 4966):
+        rng = np.random.default_rng(seed)
+        n = int(rng.integers(66, 140))
+        sigma = 10 ** rng.uniform(-3, 0, n)
+        below = int(rng.integers(1, n))
+        sigma[:below] = n * 2.0**-53 * 10 ** rng.uniform(-1.5, 1.5, below)
+        sigma /= sigma.max()
+        left, right = (np.linalg.qr(rng.standard_normal((n, n)))[0] for _ in range(2))
+        x = (left * sigma) @ right
+        y = gm.spectral_clip(x, 1e-3)
+        assert np.linalg.svd(y, compute_uv=False)[0] <= 1e-3 * (1 + 1e-11)
