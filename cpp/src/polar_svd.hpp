@@ -92,9 +92,9 @@ SmallSvd<D> rotated_svd(const Small<D>& a, const SmallSvd<D>& found, double cuto
     left.swap(product);
   };
   // Sums of conj(left) right, by hand: operator* of complex numbers looks for NaN.
-  const auto dot = [&](std::size_t p, std::size_t q) {
-    const L* left = &x[p * n];
-    const L* right = &x[q * n];
+  const auto dot = [n](const std::vector<L>& columns, std::size_t p, std::size_t q) {
+    const L* left = &columns[p * n];
+    const L* right = &columns[q * n];
     long double re = 0;
     long double im = 0;
     for (std::size_t i = 0; i < n; ++i) {
@@ -109,12 +109,10 @@ SmallSvd<D> rotated_svd(const Small<D>& a, const SmallSvd<D>& found, double cuto
   };
   if (known) {
     // V (3 - V^H V) / 2: what LAPACK leaves is squared, which is below long double's roundoff.
-    x.swap(v);
     std::vector<L> correction(n * n);
     for (std::size_t j = 0; j < n; ++j)
       for (std::size_t i = 0; i < n; ++i)
-        correction[j * n + i] = (L(i == j ? 3 : 0) - dot(i, j)) / 2.0L;
-    x.swap(v);
+        correction[j * n + i] = (L(i == j ? 3 : 0) - dot(v, i, j)) / 2.0L;
     multiply(v, correction);
     multiply(x, v);
   }
@@ -137,19 +135,19 @@ SmallSvd<D> rotated_svd(const Small<D>& a, const SmallSvd<D>& found, double cuto
   bool turned = true;
   for (int sweep = 0; sweep < most_sweeps && turned; ++sweep) {
     turned = false;
-    for (std::size_t j = 0; j < n; ++j) norms[j] = std::real(dot(j, j));
+    for (std::size_t j = 0; j < n; ++j) norms[j] = std::real(dot(x, j, j));
+    const long double largest = *std::max_element(norms.begin(), norms.end());
     // Columns that are dependent on the others shrink by a roundoff a sweep, and never end being
     // at an angle to them: below this they are far under any cutoff, and are let be.
-    const long double nothing = *std::max_element(norms.begin(), norms.end()) * 0x1p-160L;
+    const long double nothing = largest * 0x1p-160L;
     // All such columns together are at most half the cutoff, and so are their singular values.
-    const long double low = *std::max_element(norms.begin(), norms.end()) * cutoff * cutoff /
-                            (4 * static_cast<long double>(n));
+    const long double low = largest * cutoff * cutoff / (4 * static_cast<long double>(n));
     for (std::size_t p = 0; p < n; ++p)
       for (std::size_t q = p + 1; q < n; ++q) {
         const long double alpha = norms[p];
         const long double beta = norms[q];
         if (!(std::min(alpha, beta) > nothing) || std::max(alpha, beta) < low) continue;
-        const L gamma = dot(p, q);
+        const L gamma = dot(x, p, q);
         const long double size = std::abs(gamma);
         if (!(size > enough * std::sqrt(alpha) * std::sqrt(beta)) || size == 0) continue;
         turned = true;
@@ -162,14 +160,14 @@ SmallSvd<D> rotated_svd(const Small<D>& a, const SmallSvd<D>& found, double cuto
         rotate(&v[p * n], &v[q * n], c, c * t, phase);
         const auto after = [&](std::size_t j, long double before, long double change) {
           norms[j] = before + change;
-          if (!(norms[j] > before / 1024)) norms[j] = std::real(dot(j, j));  // cancelled
+          if (!(norms[j] > before / 1024)) norms[j] = std::real(dot(x, j, j));  // cancelled
         };
         after(p, alpha, -t * size);
         after(q, beta, t * size);
       }
   }
   std::vector<std::pair<long double, std::size_t>> order(n);
-  for (std::size_t j = 0; j < n; ++j) order[j] = {-std::sqrt(std::real(dot(j, j))), j};
+  for (std::size_t j = 0; j < n; ++j) order[j] = {-std::sqrt(std::real(dot(x, j, j))), j};
   std::sort(order.begin(), order.end());
   SmallSvd<D> out{Small<D>(a.rows, a.rows), std::vector<double>(n), Small<D>(a.rows, a.rows)};
   for (std::size_t k = 0; k < n; ++k) {
