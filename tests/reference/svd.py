@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mpmath
 import numpy as np
 
 METHODS = ("subspace", "krylov", "gram", "single_pass")
@@ -27,6 +28,19 @@ def frobenius_error(a, result):
 
 def spectral_error(a, result):
     return np.linalg.norm(residual(a, result), 2)
+
+
+def least_rank(sigma, tol):
+    """The least rank whose best approximation errs by at most tol, a part of the norm."""
+    tails = np.sqrt(np.cumsum(sigma[::-1] ** 2))[::-1]
+    return max(1, int(np.sum(tails > tol * np.sqrt(np.sum(sigma**2)))))
+
+
+def error_in_60_digits(a, result):
+    """||A - U S Vh||_F / ||A||_F of NumPy's arrays."""
+    with mpmath.workdps(60):
+        a, u, s, vh = (mpmath.matrix(x.tolist()) for x in (a, *result))
+        return mpmath.norm(a - u * mpmath.diag(list(s)) * vh, 2) / mpmath.norm(a, 2)
 
 
 def check_orthonormal(u, vh, dtype, units=40):
