@@ -20,13 +20,11 @@
 // The standard form is that with a segment for each step.
 #include <algorithm>
 #include <cmath>
-#include <limits>
-#include <new>
 
-#include "batch.hpp"
 #include "elementwise.hpp"
 #include "gramian/newton_schulz.hpp"
 #include "gramian/symmetric_product.hpp"
+#include "polar_batch.hpp"
 
 namespace gramian {
 
@@ -283,40 +281,17 @@ class DerivativeBatch {
         adjoint_(adjoint) {}
 
   Status run() {
-    const index_t rows = x_.first.rows;
-    const index_t cols = x_.first.cols;
-    const index_t count = x_.size();
-    const detail::BatchPlan plan(count, rows, cols,
-                                 4.0 * static_cast<double>(options_.table.size()));
-    Context ctx(plan.want, plan.gated);
-    const int slots = plan.shared ? 1 : ctx.size();
-    const std::size_t each =
-        2 * Workspace::bytes_for<T>(rows * cols) +
-        Sweep<T>::workspace(rows, cols, options_, plan.shared ? ctx.size() : 1);
-    const WorkspaceMemory memory(each * static_cast<std::size_t>(slots));
-    if (!memory.ok()) return Status::out_of_memory;
-    std::vector<double> largest, steepest;
-    try {
-      largest.resize(static_cast<std::size_t>(count));
-      steepest.resize(static_cast<std::size_t>(count));
-    } catch (const std::bad_alloc&) {
-      return Status::out_of_memory;
-    }
-    detail::largest_entries<S>(ctx, x_, plan.shared, largest);
-    detail::largest_entries<S>(ctx, direction_, plan.shared, steepest);
-    const auto at = [](index_t b) { return static_cast<std::size_t>(b); };
-    if (plan.shared) {
-      for (index_t b = 0; b < count; ++b)
-        one(ctx, b, largest[at(b)], steepest[at(b)], memory.view());
-    } else {
-      ctx.run(count, [&](index_t b, int slot) {
-        Workspace mine = memory.view();
-        mine.take<std::byte>(static_cast<index_t>(each) * slot);
-        Context serial(1, false);
-        one(serial, b, largest[at(b)], steepest[at(b)], mine);
-      });
-    }
-    return Status::ok;
+    const auto bytes = [&](int threads) {
+      const index_t rows = x_.first.rows;
+      const index_t cols = x_.first.cols;
+      return 2 * Workspace::bytes_for<T>(rows * cols) +
+             Sweep<T>::workspace(rows, cols, options_, threads);
+    };
+    return detail::run_batch<S>(x_, false, 4.0 * static_cast<double>(options_.table.size()), bytes,
+                                [&](Context& ctx, index_t b, double largest, Workspace workspace) {
+                                  one(ctx, b, largest, detail::largest_entry<S>(direction_[b]),
+                                      workspace);
+                                });
   }
 
  private:
