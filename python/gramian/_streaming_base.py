@@ -157,11 +157,11 @@ class StreamingEstimator(Parameters):
             An earlier call was interrupted half-way, as by Ctrl-C: see :meth:`load_state_dict`.
         """
         self._check_parameters()
+        self._check_whole()
         if _streaming_gpu.takes(self._state, X):
             self._state = self._fit_on_gpu(X, sample_weight)
             self._results = []
             return self
-        self._check_whole()
         d = checked_size(self.n_features, "n_features")
         batch = Batch(X, sample_weight, d, self._dtypes)
         state = self._state
